@@ -80,7 +80,7 @@ def plan_change(current: Mapping[str, str], change: Mapping[str, str | None]) ->
         raise InvalidRequest(f"a conversation holds at most {MAXIMUM_COUNT} attributes; delete some first")
     if total_bytes(merged) > MAXIMUM_TOTAL_BYTES:
         raise RequestTooLarge(
-            f"a conversation's attributes have at most {MAXIMUM_TOTAL_BYTES:,} bytes together; delete some first"
+            f"a conversation's attributes have at most {MAXIMUM_TOTAL_BYTES:,} bytes together; delete some"
         )
     return Plan(before, after, len(merged) - len(current), total_bytes(merged) - total_bytes(current))
 

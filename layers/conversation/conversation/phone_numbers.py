@@ -9,9 +9,9 @@ MAXIMUM_LENGTH = 255
 # What platforms put where a number should be when the caller withholds it.
 _WITHHELD_WORDS = frozenset(
     {
-        "", "anonymous", "asserted", "blocked", "hidden", "invalid", "n/a", "no-caller-id", "nocallerid", "none",
-        "not available", "null", "private", "restricted", "suppressed", "unavailable", "undefined", "unknown",
-        "withheld",
+        "", "anonymous", "asserted", "blocked", "hidden", "invalid", "n/a", "no-caller-id", "nocallerid",
+        "none", "not available", "null", "private", "restricted", "suppressed", "unavailable", "undefined",
+        "unknown", "withheld",
     }
 )  # fmt: skip
 

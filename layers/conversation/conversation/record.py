@@ -74,7 +74,7 @@ class Conversation:
         return now >= self.expires_at
 
     def document(self, now: datetime) -> dict[str, object]:
-        """Make the document that every route answers with; times are UTC, `elapsedMs` ends with the status."""
+        """Make the document that every route answers with; `elapsedMs` stops at the final status."""
         ended_at = self.concluded_at or now
         document: dict[str, object] = {
             "conversationId": self.conversation_id,
@@ -100,11 +100,9 @@ class Conversation:
         `source_alpha`, `otherMatch_beta_customerId` and `attribute_reason`; what is null is left out.
         """
         flat: dict[str, str] = {}
-        prefixes = {
-            "identity": "identity", "sources": "source", "otherMatches": "otherMatch", "attributes": "attribute",
-        }  # fmt: skip
+        singular = {"sources": "source", "otherMatches": "otherMatch", "attributes": "attribute"}
         for key, value in self.document(now).items():
-            _flatten(prefixes.get(key, key), value, flat)
+            _flatten(singular.get(key, key), value, flat)
         return flat
 
 

@@ -14,10 +14,9 @@ land behind its back and the next reader would see another final status.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.exceptions import BotoCoreError, ClientError
@@ -30,6 +29,8 @@ from conversation.record import Conversation, SourceStatus, StartClaim, Status
 from conversation.settings import StoreSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, UniversalAttributeValueTypeDef
 
@@ -103,7 +104,8 @@ class ConversationStore:
         return self._update(
             conversation_id,
             "SET startToken = :token, startClaimedUntil = :until",
-            "startToken = :seenToken AND startClaimedUntil = :seenUntil AND attribute_not_exists(executionArn)",
+            "startToken = :seenToken AND startClaimedUntil = :seenUntil"
+            " AND attribute_not_exists(executionArn)",
             {
                 ":token": _text(mine.token), ":until": _moment(mine.until),
                 ":seenToken": _text(seen.token), ":seenUntil": _moment(seen.until),
@@ -204,11 +206,13 @@ class ConversationStore:
                 ConditionExpression="#status = :ongoing",
                 ExpressionAttributeNames={"#status": "status"},
                 ExpressionAttributeValues={
-                    ":timedOut": _text(Status.TIMED_OUT), ":ongoing": _text(Status.ONGOING), ":now": _moment(now),
+                    ":timedOut": _text(Status.TIMED_OUT),
+                    ":ongoing": _text(Status.ONGOING),
+                    ":now": _moment(now),
                 },
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )  # fmt: skip
+            )
         except ClientError as error:
             return _from_item(_item_behind(error))
         except BotoCoreError as error:
@@ -245,7 +249,7 @@ def _item_behind(error: ClientError) -> Item:
     """Return the item that a condition failed on; raise what the error means when that was not the reason."""
     if not _is_condition_failure(error):
         raise _unavailable(error) from error
-    item: Item | None = error.response.get("Item")
+    item = cast("Item | None", error.response.get("Item"))
     if item is None:
         raise ConversationNotFound("the conversation is no longer kept; start it with a POST") from error
     return item

@@ -1,4 +1,4 @@
-"""beta: `POST /v2/contacts/search` with HTTP Basic takes digits without a plus and answers a page of contacts."""
+"""beta: `POST /v2/contacts/search` with HTTP Basic takes digits without a plus, answers contacts."""
 
 from __future__ import annotations
 

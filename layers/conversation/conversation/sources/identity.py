@@ -26,7 +26,7 @@ class Identity:
 
 
 def is_same_number(theirs: str, ours: str) -> bool:
-    """Compare a company's number with an E.164 one by digits: spaces and the plus sign are a matter of taste."""
+    """Compare two numbers with their country codes by digits: companies write them in their own ways."""
     return _digits(theirs) == _digits(ours)
 
 

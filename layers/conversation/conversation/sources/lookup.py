@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, cast
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from aws_lambda_powertools.utilities.parameters import SecretsProvider
@@ -73,19 +73,19 @@ def answer_lookup[Secret: Answer](
         outcome = "NoMatch" if identity is None else "Match"
     finally:
         _report(source, outcome, time.monotonic() - started, event["conversationId"])
-    return (
-        {"outcome": "NO_MATCH"} if identity is None else {"outcome": "MATCH", "identity": identity.as_map()}
-    )
+    if identity is None:
+        return {"outcome": "NO_MATCH"}
+    return {"outcome": "MATCH", "identity": identity.as_map()}
 
 
 def _read_secret[Secret: Answer](source: str, secret_id: str, secret_type: type[Secret]) -> Secret:
     """Read the credentials, from memory for five minutes: that long a replaced secret takes to be used."""
     try:
-        text = _secrets().get(secret_id, max_age=_SECRET_LIFETIME_SECONDS)
+        text = cast("str", _secrets().get(secret_id, max_age=_SECRET_LIFETIME_SECONDS))
     except GetParameterError as error:
         raise SourceUnavailable(f"the secret of {source} cannot be read") from error
     try:
-        return secret_type.model_validate_json(text or "")
+        return secret_type.model_validate_json(text)
     except ValidationError:
         fields = ", ".join(secret_type.model_fields)
         raise SourceUnavailable(f"fill the secret of {source} with a JSON object of {fields}") from None
