@@ -7,8 +7,6 @@ from enum import StrEnum
 
 from conversation import timestamps
 
-SOURCES = ("alpha", "beta", "gamma")
-
 
 class Status(StrEnum):
     """Where the identification stands; every value but ONGOING is final."""

@@ -35,18 +35,20 @@ class StoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class StartSettings:
-    """How an identification starts, how long it may take and how long it is kept."""
+    """How an identification starts, whom it asks, how long it may take and how long it is kept."""
 
     state_machine_arn: str
+    sources: tuple[str, ...]
     deadline_seconds: int
     retention_hours: int
     default_region: str
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read STATE_MACHINE_ARN, LOOKUP_DEADLINE_SECONDS, RETENTION_HOURS and DEFAULT_REGION."""
+        """Read STATE_MACHINE_ARN, SOURCES, LOOKUP_DEADLINE_SECONDS, RETENTION_HOURS and DEFAULT_REGION."""
         return cls(
             state_machine_arn=_text("STATE_MACHINE_ARN"),
+            sources=tuple(_text("SOURCES").split(",")),
             deadline_seconds=_seconds("LOOKUP_DEADLINE_SECONDS"),
             retention_hours=_seconds("RETENTION_HOURS"),
             default_region=_text("DEFAULT_REGION"),

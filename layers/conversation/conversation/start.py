@@ -24,7 +24,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from conversation import timestamps
 from conversation.errors import NumberConflict, StartUnavailable, StoreUnavailable
 from conversation.observability import logger
-from conversation.record import SOURCES, WITHHELD_NUMBER, Conversation, SourceStatus, StartClaim, Status
+from conversation.record import WITHHELD_NUMBER, Conversation, SourceStatus, StartClaim, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +87,7 @@ def _new_conversation(request: StartRequest, settings: StartSettings, now: datet
         concluded_at=now if withheld else None,
         deadline_at=now + timedelta(seconds=settings.deadline_seconds),
         expires_at=now + timedelta(hours=settings.retention_hours),
-        sources={} if withheld else dict.fromkeys(SOURCES, SourceStatus.PENDING),
+        sources={} if withheld else dict.fromkeys(settings.sources, SourceStatus.PENDING),
         attributes=request.attributes,
         claim=None if withheld else _new_claim(now),
     )
