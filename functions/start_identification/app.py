@@ -43,8 +43,8 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Response:
 
 
 def _parse(body: dict[str, object]) -> StartRequest:
-    if unknown := body.keys() - _FIELDS:
-        raise InvalidRequest(f"send only {', '.join(sorted(_FIELDS))}; there are {len(unknown)} other fields")
+    if body.keys() - _FIELDS:
+        raise InvalidRequest(f"send no other fields than {', '.join(sorted(_FIELDS))}")
     if "callerNumber" not in body:
         raise InvalidRequest("callerNumber is missing; send an empty text when the caller withholds it")
     number = body["callerNumber"]

@@ -82,7 +82,8 @@ def answers_errors(handler: Handler) -> Handler:
             status = next((status for kind, status in _HTTP_STATUS if isinstance(error, kind)), None)
             if status is None:
                 raise
-            logger.info("request refused", code=error.code, http_status=status)
+            log = logger.warning if error.retryable else logger.info
+            log("request refused", code=error.code, http_status=status, reason=str(error))
             document = {"error": {"code": error.code, "message": str(error)}}
             return respond(status, document, {"Retry-After": "1"} if error.retryable else None)
 

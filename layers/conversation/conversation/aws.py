@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, cast
 
 import botocore.session
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 if TYPE_CHECKING:
+    from botocore.exceptions import BotoCoreError
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_stepfunctions import SFNClient
 
@@ -23,6 +25,11 @@ CONFIG = Config(
     retries={"total_max_attempts": 2, "mode": "standard"},
     max_pool_connections=50,
 )
+
+
+def reason(error: ClientError | BotoCoreError) -> str:
+    """Name what went wrong, such as `ThrottlingException` or `ReadTimeoutError`, for a log."""
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
 @cache

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from conversation import timestamps
+from conversation import aws, timestamps
 from conversation.errors import NumberConflict, StartUnavailable, StoreUnavailable
 from conversation.observability import logger
 from conversation.record import WITHHELD_NUMBER, Conversation, SourceStatus, StartClaim, Status
@@ -137,7 +137,8 @@ def _execute(
         )
     except (ClientError, BotoCoreError) as error:
         _release(conversation, claim, store)
-        raise StartUnavailable("the identification could not be started; send the request again") from error
+        reason = aws.reason(error)
+        raise StartUnavailable(f"Step Functions did not start ({reason}); send the request again") from error
     try:
         store.mark_started(conversation.conversation_id, execution["executionArn"])
     except StoreUnavailable:

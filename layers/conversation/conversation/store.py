@@ -256,8 +256,7 @@ def _item_behind(error: ClientError) -> Item:
 
 
 def _unavailable(error: ClientError | BotoCoreError) -> StoreUnavailable:
-    code = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-    return StoreUnavailable(f"the conversation table did not answer ({code}); send the request again")
+    return StoreUnavailable(f"DynamoDB did not answer ({aws.reason(error)}); send the request again")
 
 
 def _not_found(conversation_id: str) -> ConversationNotFound:
