@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -105,12 +104,12 @@ def check_conversation_id(value: object) -> str:
 def json_object(event: Event) -> dict[str, object]:
     """Read the body as one JSON object. Raises InvalidRequest or RequestTooLarge."""
     body = event.get("body") or ""
-    if len(body) > MAXIMUM_BODY_BYTES:
-        raise RequestTooLarge(f"the body must have at most {MAXIMUM_BODY_BYTES:,} bytes")
     try:
-        text = base64.b64decode(body, validate=True).decode() if event.get("isBase64Encoded") else body
-        document = json.loads(text)
-    except (ValueError, binascii.Error, RecursionError) as error:
+        content = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
+        if len(content) > MAXIMUM_BODY_BYTES:
+            raise RequestTooLarge(f"the body must have at most {MAXIMUM_BODY_BYTES:,} bytes")
+        document = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
         raise InvalidRequest("the body must be one JSON object in UTF-8") from error
     if not isinstance(document, dict):
         raise InvalidRequest("the body must be one JSON object in UTF-8")

@@ -5,6 +5,7 @@ import phonenumbers
 from conversation.errors import InvalidRequest
 
 MAXIMUM_LENGTH = 255
+_MAXIMUM_E164_LENGTH = 16  # a plus sign and fifteen digits; some national plans have longer numbers
 
 # What platforms put where a number should be when the caller withholds it.
 _WITHHELD_WORDS = frozenset(
@@ -40,10 +41,11 @@ def to_e164(raw: str, default_region: str) -> str | None:
     if len(raw) > MAXIMUM_LENGTH:
         raise InvalidRequest(f"callerNumber must have at most {MAXIMUM_LENGTH} characters")
     text = _without_uri(raw.strip())
-    if text.casefold() in _WITHHELD_WORDS:
+    word = text.partition(";")[0].strip()
+    if word.casefold() in _WITHHELD_WORDS:
         return None
-    digits = "".join(character for character in text if character.isdecimal())
-    if text.startswith("+") and digits in _WITHHELD_DIGITS:
+    digits = "".join(character for character in word if character.isdecimal())
+    if word.startswith("+") and digits in _WITHHELD_DIGITS:
         return None
     number = _parse(text, default_region)
     if number is None and (digits in _WITHHELD_DIGITS or (digits and not digits.strip("0"))):
@@ -61,18 +63,35 @@ def _without_uri(text: str) -> str:
     scheme, colon, rest = text.partition(":")
     match scheme.casefold() if colon else "":
         case "sip" | "sips":
-            return rest.partition("@")[0].partition(";")[0].strip()
+            return _subscriber(rest.partition("@")[0])
         case "tel":
-            return rest.partition(";")[0].strip()
+            return _subscriber(rest)
         case _:
             return text
 
 
+def _subscriber(text: str) -> str:
+    """Keep a URI's number and, for a local one, the context that says of which country it is (RFC 3966)."""
+    number, *parameters = (part.strip() for part in text.split(";"))
+    for parameter in parameters:
+        name, _, context = parameter.partition("=")
+        if name.casefold() == "phone-context" and context.startswith("+") and not number.startswith("+"):
+            return f"{number};phone-context={context}"
+    return number
+
+
 def _parse(text: str, default_region: str) -> str | None:
+    number = _e164(text, default_region)
+    # A second look: of two trunk prefixes the first one only drops one, and leaves what is no number.
+    return number if number is not None and _e164(number, default_region) == number else None
+
+
+def _e164(text: str, default_region: str) -> str | None:
     try:
         number = phonenumbers.parse(text, default_region)
     except phonenumbers.NumberParseException:
         return None
     if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
         return None
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    formatted = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+    return formatted if len(formatted) <= _MAXIMUM_E164_LENGTH else None

@@ -73,9 +73,13 @@ class SourceClient:
         Raises SourceUnavailable when no whole answer came. Redirects are not followed: they would carry
         the credentials elsewhere.
         """
-        request = _http().build_request(
-            method, self._base_url + path, params=params, headers=headers, json=json, data=form
-        )
+        try:
+            request = _http().build_request(
+                method, self._base_url + path, params=params, headers=headers, json=json, data=form
+            )
+        except (httpx.InvalidURL, ValueError):
+            # A credential beyond ASCII, most of all; the error itself would quote it.
+            raise self.unavailable("was not asked: its URL or credentials cannot be sent") from None
         basic = httpx.BasicAuth(*auth) if auth else None
         try:
             answer = await self._send(request, basic)

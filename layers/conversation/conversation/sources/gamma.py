@@ -17,6 +17,7 @@ _TOKEN_DIED = 401
 # A token is given up this long before it expires, so that it does not die on the way.
 _EXPIRY_MARGIN_SECONDS = 30
 _DEFAULT_LIFETIME_SECONDS = 300
+_MAXIMUM_LIFETIME_SECONDS = 24 * 60 * 60
 
 
 class Secret(Answer):
@@ -83,6 +84,6 @@ async def _token(client: SourceClient, secret: Secret) -> str:
         auth=(secret.clientId, secret.clientSecret),
     )
     granted = client.parse(answer, TokenAnswer)
-    lifetime = max(0, granted.expires_in - _EXPIRY_MARGIN_SECONDS)
+    lifetime = min(max(0, granted.expires_in - _EXPIRY_MARGIN_SECONDS), _MAXIMUM_LIFETIME_SECONDS)
     _tokens[secret] = _Token(granted.access_token, time.monotonic() + lifetime)
     return granted.access_token

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 # The budget of one lookup, and what it leaves before the deadline for writing the answer.
 BUDGET_SECONDS = 6.0
 RESERVED_SECONDS = 1.0
+# Step Functions ends an execution whose state grows past 256 KB, and no Catch can prevent it.
+MAXIMUM_TEXT_LENGTH = 1_000
 _SECRET_LIFETIME_SECONDS = 300
 
 
@@ -70,6 +72,8 @@ def answer_lookup[Secret: Answer](
             raise SourceUnavailable(f"{source} was not asked: the deadline is too near")
         client = SourceClient(source, settings.base_url)
         identity = run_within(source, seconds, look_up(client, secret, event["callerNumber"]))
+        if identity is not None and max(map(len, identity.as_map().values())) > MAXIMUM_TEXT_LENGTH:
+            raise SourceUnavailable(f"{source} answered with a text over {MAXIMUM_TEXT_LENGTH:,} characters")
         outcome = "NoMatch" if identity is None else "Match"
     finally:
         _report(source, outcome, time.monotonic() - started, event["conversationId"])
