@@ -1,0 +1,117 @@
+"""Durable workflows as plain Python, without replay."""
+
+from stepmark.clock import Clock, SystemClock
+from stepmark.context import StepContext, current
+from stepmark.engine import Engine
+from stepmark.errors import (
+    DefinitionError,
+    DoNotRetry,
+    EventPending,
+    EventsFull,
+    HandlerFailed,
+    PayloadRefused,
+    PermanentError,
+    RetryableError,
+    StateError,
+    StepmarkError,
+    StoreUnavailable,
+    UnknownEvent,
+    UnknownStatement,
+    UnknownThread,
+    UnknownWorkflow,
+    VersionConflict,
+    WorkflowBusy,
+    WorkflowClosed,
+    WorkflowExists,
+    WorkflowNotFound,
+)
+from stepmark.handlers import Handler, Request
+from stepmark.memory import MemoryStore
+from stepmark.record import Record, Status
+from stepmark.retry import Retry
+from stepmark.scheduler import LocalScheduler, Scheduler
+from stepmark.session import Budget
+from stepmark.snapshot import Snapshot, ThreadSnapshot
+from stepmark.sqlite import SqliteStore
+from stepmark.statements import (
+    Break,
+    Case,
+    Continue,
+    Default,
+    Finish,
+    For,
+    Go,
+    If,
+    On,
+    Return,
+    Scope,
+    Section,
+    Statement,
+    Step,
+    Switch,
+    Timeout,
+    Wait,
+    WaitFor,
+)
+from stepmark.store import Store
+from stepmark.workflow import Workflow
+
+__all__ = [
+    "Break",
+    "Budget",
+    "Case",
+    "Clock",
+    "Continue",
+    "Default",
+    "DefinitionError",
+    "DoNotRetry",
+    "Engine",
+    "EventPending",
+    "EventsFull",
+    "Finish",
+    "For",
+    "Go",
+    "Handler",
+    "HandlerFailed",
+    "If",
+    "LocalScheduler",
+    "MemoryStore",
+    "On",
+    "PayloadRefused",
+    "PermanentError",
+    "Record",
+    "Request",
+    "Retry",
+    "RetryableError",
+    "Return",
+    "Scheduler",
+    "Scope",
+    "Section",
+    "Snapshot",
+    "SqliteStore",
+    "StateError",
+    "Statement",
+    "Status",
+    "Step",
+    "StepContext",
+    "StepmarkError",
+    "Store",
+    "StoreUnavailable",
+    "Switch",
+    "SystemClock",
+    "ThreadSnapshot",
+    "Timeout",
+    "UnknownEvent",
+    "UnknownStatement",
+    "UnknownThread",
+    "UnknownWorkflow",
+    "VersionConflict",
+    "Wait",
+    "WaitFor",
+    "Workflow",
+    "WorkflowBusy",
+    "WorkflowClosed",
+    "WorkflowExists",
+    "WorkflowNotFound",
+    "current",
+]
