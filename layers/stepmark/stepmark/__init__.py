@@ -1,7 +1,10 @@
 """Durable workflows as plain Python, without replay."""
 
+from stepmark.check import LivePosition, Problem, check, check_store, live_positions
 from stepmark.clock import Clock, SystemClock
 from stepmark.context import StepContext, current
+from stepmark.describe import describe
+from stepmark.diagram import to_mermaid
 from stepmark.engine import Engine
 from stepmark.errors import (
     DefinitionError,
@@ -11,6 +14,7 @@ from stepmark.errors import (
     HandlerFailed,
     PayloadRefused,
     PermanentError,
+    RecordTooLarge,
     RetryableError,
     StateError,
     StepmarkError,
@@ -26,11 +30,11 @@ from stepmark.errors import (
     WorkflowNotFound,
 )
 from stepmark.handlers import Handler, Request
+from stepmark.ledger import Budget
 from stepmark.memory import MemoryStore
 from stepmark.record import Record, Status
 from stepmark.retry import Retry
 from stepmark.scheduler import LocalScheduler, Scheduler
-from stepmark.session import Budget
 from stepmark.snapshot import Snapshot, ThreadSnapshot
 from stepmark.sqlite import SqliteStore
 from stepmark.statements import (
@@ -54,6 +58,7 @@ from stepmark.statements import (
     WaitFor,
 )
 from stepmark.store import Store
+from stepmark.worker import run_worker
 from stepmark.workflow import Workflow
 
 __all__ = [
@@ -74,12 +79,15 @@ __all__ = [
     "Handler",
     "HandlerFailed",
     "If",
+    "LivePosition",
     "LocalScheduler",
     "MemoryStore",
     "On",
     "PayloadRefused",
     "PermanentError",
+    "Problem",
     "Record",
+    "RecordTooLarge",
     "Request",
     "Retry",
     "RetryableError",
@@ -113,5 +121,11 @@ __all__ = [
     "WorkflowClosed",
     "WorkflowExists",
     "WorkflowNotFound",
+    "check",
+    "check_store",
     "current",
+    "describe",
+    "live_positions",
+    "run_worker",
+    "to_mermaid",
 ]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from stepmark.clock import Clock, SystemClock
 from stepmark.errors import (
+    DefinitionError,
     EventPending,
     EventsFull,
     PayloadRefused,
-    StepmarkError,
+    StateError,
     UnknownEvent,
     UnknownThread,
     UnknownWorkflow,
@@ -24,8 +26,10 @@ from stepmark.errors import (
     WorkflowNotFound,
 )
 from stepmark.handlers import decode_payload, encode
-from stepmark.record import Event, Progress, Record, Status, Thread
-from stepmark.session import Budget, LeaseLost, Machinery, Session
+from stepmark.ledger import Budget, LeaseLost, Machinery
+from stepmark.record import MOST_EVENT_BYTES, Event, Progress, Record, Status, Thread
+from stepmark.session import Session
+from stepmark.shape import build
 from stepmark.snapshot import Snapshot, ThreadSnapshot
 from stepmark.state import codec_of
 from stepmark.statements import MAIN, Timeout, Wait
@@ -106,7 +110,7 @@ class Engine:
         name = cls.__workflow_name__
         self._class_of(name)
         text, _ = codec_of(cls).store(workflow)
-        progress = Progress(threads={MAIN: Thread("")}).to_json()
+        progress = Progress(threads={MAIN: Thread(MAIN, "")}).to_json()
         empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)
         session = Session(self.machinery, cls, empty)
         if not session.begin():
@@ -122,8 +126,8 @@ class Engine:
 
             engine.resume("request-7", budget=Budget(seconds=20))
 
-        Called by workers and schedulers, harmless when there is nothing to do. A workflow that another worker runs is left alone. Raises
-        WorkflowNotFound, and UnknownWorkflow when this engine was not given its class.
+        Called by workers and schedulers; harmless when there is nothing to do, or another worker runs it.
+        Raises WorkflowNotFound, and UnknownWorkflow when this engine was not given its class.
         """
         record = self._load(workflow_id)
         cls = self._class_of(record.workflow)
@@ -149,46 +153,19 @@ class Engine:
         An event that nobody waits for yet is kept (100 at most, 64 KB together) and None returned.
 
         Raises PayloadRefused, UnknownEvent, UnknownThread, WorkflowClosed, WorkflowNotFound, HandlerFailed
-        when the handler raised (nothing has changed), EventsFull, and EventPending when another worker, which has the event
-        now, has not answered in time.
+        when the handler raised (nothing has changed), EventsFull, and EventPending when another worker, which
+        has the event now, has not answered in time.
         """
         text = encode(payload, f"the payload of event {event!r}", PayloadRefused)
+        if len(text) > MOST_EVENT_BYTES:
+            raise PayloadRefused(f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes")
         deadline = self.machinery.clock.now() + self._callback_seconds
         while True:
-            record = self._load(workflow_id)
-            progress = Progress.from_json(record.progress)
-            if event_id is not None and event_id in progress.outputs:
-                return progress.outputs[event_id]
-            if record.status.closed:
-                raise WorkflowClosed(f"workflow {workflow_id!r} is {record.status}: it takes no more events")
-            session = Session(self.machinery, self._class_of(record.workflow), record)
-            self._check_event(session, event, text, thread)
-            now = self.machinery.clock.now()
-            repeated = event_id is not None and any(e.event_id == event_id for e in progress.events)
-            if not repeated and not progress.room_for(text):
-                raise EventsFull(
-                    f"workflow {workflow_id!r} has too many events to handle: send this one later"
-                )
-            message = Event(event, text, thread, event_id, now)
+            message = Event(event, text, thread, event_id, self.machinery.clock.now())
             try:
-                if record.leased(now):
-                    if not repeated:
-                        message.event_id = event_id = event_id or f"stepmark-{uuid.uuid4().hex}"
-                        self._post(record, progress, message)
-                    return self._await_output(workflow_id, event_id, deadline)
-                if not repeated:
-                    session.progress.events.append(message)
-                    session.event = message
-                session.claim()
-            except VersionConflict:
-                continue
-            try:
-                self._attend(session, session.drive, quiet=False)
-            except LeaseLost:
-                continue
-            if session.refused is not None:
-                raise session.refused
-            return session.output
+                return self._send(workflow_id, message, deadline)
+            except (VersionConflict, LeaseLost):
+                continue  # somebody else was faster: look again
 
     def get(self, workflow_id: str) -> Snapshot:
         """The workflow as last committed; raises WorkflowNotFound."""
@@ -239,7 +216,7 @@ class Engine:
     def renew_leases(self) -> None:
         """Prolong the leases of the workflows this engine runs now; a worker's heartbeat."""
         for session in list(self._sessions):
-            session.renew()
+            session.ledger.renew()
 
     # -- how it is done -------------------------------------------------------------------------------
 
@@ -261,10 +238,10 @@ class Engine:
         try:
             run()
         except LeaseLost:
-            session.drop_flights()
             if not quiet:
                 raise
         finally:
+            session.drop_flights()
             self._sessions.discard(session)
 
     def _session_alone(self, workflow_id: str) -> Session:
@@ -278,24 +255,55 @@ class Engine:
             self._attend(session, run)
         except VersionConflict as error:
             raise WorkflowBusy(
-                f"workflow {session.record.workflow_id!r} has changed meanwhile: try again"
+                f"workflow {session.workflow_id!r} has changed meanwhile: try again"
             ) from error
 
-    def _check_event(self, session: Session, event: str, payload: str, thread: str | None) -> None:
+    def _send(self, workflow_id: str, message: Event, deadline: float) -> Any:
+        """Deliver an event, or have the one who runs the workflow deliver it."""
+        record = self._load(workflow_id)
+        session = Session(self.machinery, self._class_of(record.workflow), record)
+        progress = session.progress
+        event_id = message.event_id
+        if event_id is not None and event_id in progress.outputs:
+            return progress.outputs[event_id]
+        if record.status.closed:
+            raise WorkflowClosed(f"workflow {workflow_id!r} is {record.status}: it takes no more events")
+        self._check_event(session, message)
+        repeated = event_id is not None and any(event.event_id == event_id for event in progress.events)
+        if not repeated and not progress.room_for(message.payload):
+            raise EventsFull(f"workflow {workflow_id!r} has too many events to handle: send it later")
+        if record.leased(message.received_at):
+            if not repeated:
+                message.event_id = event_id = event_id or f"stepmark-{uuid.uuid4().hex}"
+                self._post(record, message)
+            return self._await_output(workflow_id, event_id, deadline)
+        if not repeated:
+            session.event = message
+            progress.events.append(message)
+        session.claim()
+        self._attend(session, session.drive, quiet=False)
+        if session.refused is not None:
+            raise session.refused
+        if session.event is not None and session.status.closed:
+            raise WorkflowClosed(f"workflow {workflow_id!r} was {session.status} before it took the event")
+        return session.output if event_id is None else progress.outputs.get(event_id, session.output)
+
+    def _check_event(self, session: Session, message: Event) -> None:
         """Refuse what the definition has no use for."""
+        event, thread = message.event, message.thread
         tree = session.tree
         found = tree.shape.events.get(event, [])
         handlers = [tree[node].handler for node in found]
         wanted = [handler for handler in handlers if not isinstance(handler, Timeout)]
         if not wanted:
             why = "is a timer and fires by itself" if handlers else "is not in its definition"
-            raise UnknownEvent(f"workflow {session.record.workflow_id!r}: event {event!r} {why}")
+            raise UnknownEvent(f"workflow {session.workflow_id!r}: event {event!r} {why}")
         if thread is not None and not _possible(tree, session.progress, thread):
-            raise UnknownThread(f"workflow {session.record.workflow_id!r} has no thread {thread!r}")
+            raise UnknownThread(f"workflow {session.workflow_id!r} has no thread {thread!r}")
         refused: PayloadRefused | None = None
         for handler in wanted:
             try:
-                decode_payload(handler, payload, event)
+                decode_payload(handler, message.payload, event)
             except PayloadRefused as error:
                 refused = error
             else:
@@ -303,8 +311,9 @@ class Engine:
         if refused is not None:
             raise refused
 
-    def _post(self, record: Record, progress: Progress, message: Event) -> None:
+    def _post(self, record: Record, message: Event) -> None:
         """Leave an event with the worker that runs the workflow: its next commit finds it."""
+        progress = Progress.from_json(record.progress)
         progress.events.append(message)
         posted = replace(record, version=record.version + 1, progress=progress.to_json())
         self.machinery.store.commit(posted, record.version)
@@ -341,12 +350,10 @@ class Engine:
         state: Any = json.loads(record.state)
         tree = None
         if cls is not None:
-            session = Session(self.machinery, cls, record)
-            try:
-                state = session.state
-                tree = session.tree
-            except StepmarkError:
-                pass
+            # a state or a definition that no longer works is shown as far as it goes
+            with suppress(StateError, DefinitionError):
+                state = codec_of(cls).load(record.state)
+                tree = build(state)
         return snapshot_of(record, progress, state, tree)
 
 
@@ -354,8 +361,8 @@ def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | Non
     """A record as a Snapshot; the names of events come from the tree, as far as there is one."""
     threads = {key: _thread(thread, tree) for key, thread in progress.threads.items()}
     errors = [progress.error] if progress.error else []
-    errors += [trouble.error for _, trouble in progress.troubles() if trouble.parked and trouble.error]
-    errors += [trouble.error for _, trouble in progress.troubles() if not trouble.parked and trouble.error]
+    troubles = sorted(progress.troubles(), key=lambda trouble: not trouble.parked)
+    errors += [trouble.error for trouble in troubles if trouble.error]
     return Snapshot(
         workflow_id=record.workflow_id,
         workflow=record.workflow,

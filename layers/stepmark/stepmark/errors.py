@@ -17,6 +17,7 @@ StepmarkError
     ├── PayloadRefused         the payload does not fit the event's type
     ├── HandlerFailed          the event's handler raised; nothing changed
     ├── DefinitionError        definition() raised or is not valid
+    ├── RecordTooLarge         a store can't hold that much for one workflow
     ├── StateError             a field can't be stored or no longer fits
     └── DoNotRetry             a step raises it (or a subclass) to refuse retries
 VersionConflict                a store's answer to a commit that came too late
@@ -93,6 +94,10 @@ class DefinitionError(PermanentError):
 
 class StateError(PermanentError):
     """A field of the state can't be stored, or what is stored no longer fits the class."""
+
+
+class RecordTooLarge(PermanentError):
+    """A store can't hold that much for one workflow; the step that needed the room is parked."""
 
 
 class DoNotRetry(PermanentError):

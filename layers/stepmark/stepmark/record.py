@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from stepmark.statements import MAIN
-
 MOST_EVENTS = 100  # events stored until they are handled
 MOST_EVENT_BYTES = 65_536
 MOST_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten first
@@ -98,9 +96,11 @@ class Awaited:
 class Thread:
     """One thread: the Go it came from, the statement it is at, and what it waits for there.
 
-    since: the version at which it came there, so that each visit of a statement has a key of its own.
+    key: its name among the workflow's threads. since: the version at which it came to the statement, so that
+    each visit has an idempotency key of its own.
     """
 
+    key: str
     at: str
     go: str | None = None
     id: str | None = None
@@ -164,20 +164,21 @@ class Progress:
         size = sum(len(event.payload) for event in self.events) + len(payload)
         return len(self.events) < MOST_EVENTS and size <= MOST_EVENT_BYTES
 
-    def troubles(self) -> list[tuple[str, Trouble]]:
-        """Every piece of work with its failures, and what it is called."""
-        found = [(f"thread {key!r} at {thread.at!r}", thread.trouble) for key, thread in self.threads.items()]
+    def troubles(self) -> list[Trouble]:
+        """What has happened so far to every piece of work."""
+        found = [thread.trouble for thread in self.threads.values()]
         for thread in self.threads.values():
-            found += [
-                (f"setup of event {name!r}", awaited.trouble) for name, awaited in thread.awaited.items()
-            ]
-        found += [(f"event {event.event!r}", event.trouble) for event in self.events]
-        found += [(f"teardown of event {teardown.event!r}", teardown.trouble) for teardown in self.teardowns]
+            if thread.awaited:
+                found += [awaited.trouble for awaited in thread.awaited.values()]
+        if self.events:
+            found += [event.trouble for event in self.events]
+        if self.teardowns:
+            found += [teardown.trouble for teardown in self.teardowns]
         return found
 
     def to_json(self) -> str:
         """As text; what has its default is left out."""
-        stored: dict[str, Any] = {"threads": [_thread(key, thread) for key, thread in self.threads.items()]}
+        stored: dict[str, Any] = {"threads": [_thread(thread) for thread in self.threads.values()]}
         if self.events:
             stored["events"] = [
                 [e.event, e.payload, e.thread, e.event_id, e.received_at, _trouble(e.trouble)]
@@ -217,9 +218,9 @@ def _from_teardown(stored: list[Any]) -> Teardown:
     return Teardown(thread, go, ident, wait, event, since, handled, data, _from_trouble(trouble))
 
 
-def _thread(key: str, thread: Thread) -> dict[str, Any]:
-    stored: dict[str, Any] = {"thread": key, "at": thread.at, "since": thread.since}
-    if key != MAIN:
+def _thread(thread: Thread) -> dict[str, Any]:
+    stored: dict[str, Any] = {"thread": thread.key, "at": thread.at, "since": thread.since}
+    if thread.go is not None:
         stored["go"] = thread.go
         if thread.id is not None:
             stored["id"] = thread.id
@@ -235,6 +236,7 @@ def _thread(key: str, thread: Thread) -> dict[str, Any]:
 
 def _from_thread(stored: dict[str, Any]) -> Thread:
     return Thread(
+        key=stored["thread"],
         at=stored["at"],
         go=stored.get("go"),
         id=stored.get("id"),

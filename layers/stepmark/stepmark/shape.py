@@ -95,7 +95,7 @@ class Shape:
     def _add(
         self, statement: Statement, node: Node, *, prefixes: tuple[str, ...], root: Node, loop: Node | None
     ) -> None:
-        """Check one statement and add what is inside it. The first of `prefixes` is current, the others aliases."""
+        """Check one statement, add what is inside. The first of `prefixes` is current, the others aliases."""
         node.root = root
         node.loop = loop
         self._by_root.setdefault(root, {})

@@ -41,6 +41,7 @@ class Codec:
         self._defaults: dict[str, Callable[[], Any]] = {}
         annotations = self._model_fields(cls) if issubclass(cls, BaseModel) else self._dataclass_fields(cls)
         self.fields = tuple(annotations)
+        self._annotations = annotations
         try:
             # TypedDict's functional form takes names that are known only here
             shape = TypedDict(cls.__name__, {k: NotRequired[v] for k, v in annotations.items()})  # type: ignore[misc]
@@ -138,8 +139,8 @@ class Codec:
             for name in self.fields:
                 if not _survived(before[name], after[name]):
                     raise StateError(
-                        f"field {name!r} of {self.cls.__qualname__} can't be stored: "
-                        f"a {type(before[name]).__name__} would come back different; annotate it with what it holds"
+                        f"field {name!r} of {self.cls.__qualname__} can't be stored: it comes back changed; "
+                        f"annotate it with what it holds, a {type(before[name]).__name__}"
                     )
         return text, fresh
 
@@ -163,6 +164,19 @@ class Codec:
                         f"field {name!r} of {self.cls.__qualname__} has no stored value: give it a default"
                     )
         return self._make(values)
+
+    def schema(self) -> dict[str, Any]:
+        """The JSON Schema of what is stored."""
+        return self._adapter.json_schema()
+
+    def required(self) -> dict[str, Any]:
+        """The annotations of the fields without a default."""
+        return {name: self._annotations[name] for name in self._required}
+
+    def fill(self, values: dict[str, Any]) -> Workflow:
+        """A state of these values, and the defaults of all other fields."""
+        defaults = {name: default() for name, default in self._defaults.items()}
+        return self._make(defaults | values)
 
     def changed(self, before: str, after: str) -> str | None:
         """The name of the first field that differs between two dumps."""

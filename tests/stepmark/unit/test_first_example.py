@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import pytest
-
 from stepmark import (
     Finish,
     Go,
