@@ -24,10 +24,10 @@ from stepmark.statements import (
     Timeout,
     Wait,
 )
-from stepmark.workflow import Workflow
 
 if TYPE_CHECKING:
     from stepmark.shape import Node
+    from stepmark.workflow import Workflow
 
 
 def describe(workflow: type[Workflow] | Workflow | Section) -> dict[str, Any]:
@@ -35,8 +35,8 @@ def describe(workflow: type[Workflow] | Workflow | Section) -> dict[str, Any]:
 
         json.dumps(describe(Approval))
 
-    The tree is that of a state with every default, and blank values for fields without one; give an object for
-    the tree of its state. Raises DefinitionError when there is no such tree.
+    The tree is that of a state with every default, and blank values for fields without one; give an object
+    for the tree of its state. Raises DefinitionError when there is no such tree.
     """
     name = getattr(workflow, "__workflow_name__", None)
     tree = tree_for(workflow)

@@ -3,8 +3,8 @@
     load ─▶ claim (lease taken, version + 1) ─▶ commit ─▶ commit ─▶ ... ─▶ last commit (lease given back)
 
 Every write is conditional on the version. Two kinds of writes can come in between: an event that a sender
-posts for the holder of the lease, which is taken over; and a cancellation, or somebody's claim after the lease has
-run out, after which this holder is out.
+posts for the holder of the lease, which is taken over; and a cancellation, or somebody's claim after the
+lease has run out, after which this holder is out.
 """
 
 from __future__ import annotations

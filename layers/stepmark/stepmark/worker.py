@@ -34,8 +34,8 @@ def run_worker(
 
     stop: an event that ends it; without one, SIGTERM and SIGINT do (call it in the main thread then). Steps
     that run are brought to their end first. poll_seconds: how often the store is asked for due work; a
-    LocalScheduler given to the engine saves that wait for work of this process. concurrency: how many workflows
-    run at once.
+    LocalScheduler given to the engine saves that wait for work of this process. concurrency: how many
+    workflows run at once.
     """
     stopping = stop or threading.Event()
     with (
