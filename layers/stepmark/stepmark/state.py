@@ -10,6 +10,7 @@ import dataclasses
 from copy import deepcopy
 from dataclasses import MISSING, is_dataclass
 from functools import cached_property, lru_cache, partial
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
@@ -48,6 +49,7 @@ class Codec:
             self._adapter: TypeAdapter[Any] = TypeAdapter(shape)
         except PydanticSchemaGenerationError as error:
             raise StateError(self._unsupported(annotations, error)) from error
+        self._slots = any(isinstance(getattr(cls, name, None), MemberDescriptorType) for name in self.fields)
         self._cached = frozenset(
             name
             for base in cls.__mro__
@@ -191,11 +193,11 @@ class Codec:
             model: Workflow = cls.model_construct(**values)
             return model
         state: Workflow = object.__new__(cls)
-        if hasattr(state, "__dict__"):
-            state.__dict__.update(values)
-        else:
+        if self._slots:
             for name, value in values.items():
                 object.__setattr__(state, name, value)
+        else:
+            state.__dict__.update(values)
         return state
 
     def _culprit(self, values: dict[str, Any], error: Exception) -> str:
