@@ -29,7 +29,7 @@ from stepmark.errors import (
     WorkflowExists,
     WorkflowNotFound,
 )
-from stepmark.handlers import Handler, Request
+from stepmark.handlers import Handler, Happened, LookAgain, Observation, Request
 from stepmark.ledger import Budget
 from stepmark.memory import MemoryStore
 from stepmark.record import Record, Status
@@ -78,10 +78,13 @@ __all__ = [
     "Go",
     "Handler",
     "HandlerFailed",
+    "Happened",
     "If",
     "LivePosition",
     "LocalScheduler",
+    "LookAgain",
     "MemoryStore",
+    "Observation",
     "On",
     "PayloadRefused",
     "PermanentError",

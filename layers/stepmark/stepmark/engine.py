@@ -25,9 +25,9 @@ from stepmark.errors import (
     WorkflowExists,
     WorkflowNotFound,
 )
-from stepmark.handlers import decode_payload, encode
+from stepmark.handlers import Observation, decode_payload, encode
 from stepmark.ledger import Budget, LeaseLost, Machinery
-from stepmark.record import MOST_EVENT_BYTES, Event, Progress, Record, Status, Thread
+from stepmark.record import MOST_EVENT_BYTES, QUEUE, Event, Progress, Record, Status, Thread
 from stepmark.session import Session
 from stepmark.shape import build
 from stepmark.snapshot import Snapshot, ThreadSnapshot
@@ -56,7 +56,8 @@ class Engine:
     lease_seconds: for how long a workflow belongs to the one who runs it, unless prolonged; a worker that
     dies is replaced after that time. budget: what one call may do. callback_seconds: how long callback()
     waits for another worker that runs the workflow. parallel: how many steps with `into` run at once on
-    threads.
+    threads. queued: the scheduler delivers each wake-up to one worker, which calls resume(); then what is
+    left beyond the budget goes over with its lease, and costs no write of its own.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Engine:
         budget: Budget | None = None,
         callback_seconds: float = 10.0,
         parallel: int = 32,
+        queued: bool = False,
     ) -> None:
         self._classes: dict[str, type[Workflow]] = {}
         for cls in workflows:
@@ -81,7 +83,13 @@ class Engine:
         self._executor = ThreadPoolExecutor(parallel, thread_name_prefix="stepmark")
         self._sessions: set[Session] = set()
         self.machinery = Machinery(
-            store, scheduler, clock or SystemClock(), self._executor, lease_seconds, budget or Budget()
+            store,
+            scheduler,
+            clock or SystemClock(),
+            self._executor,
+            lease_seconds,
+            budget or Budget(),
+            queued,
         )
 
     def __enter__(self) -> Self:
@@ -118,8 +126,7 @@ class Engine:
             if existing.workflow != name:
                 raise WorkflowExists(f"workflow {workflow_id!r} exists and is no {name!r}: choose another id")
             return self._snapshot(existing)
-        self._attend(session, session.drive)
-        return replace(self.get(workflow_id), created=True)
+        return replace(self._snapshot(self._attend(session, session.drive)), created=True)
 
     def resume(self, workflow_id: str, budget: Budget | None = None) -> Snapshot:
         """Go on with a workflow until it is blocked or the budget is used up.
@@ -131,10 +138,31 @@ class Engine:
         """
         record = self._load(workflow_id)
         cls = self._class_of(record.workflow)
-        if not record.leased(self.machinery.clock.now()):
+        if record.lease_owner == QUEUE or not record.leased(self.machinery.clock.now()):
             session = Session(self.machinery, cls, record, budget)
-            self._attend(session, session.run)
-        return self.get(workflow_id)
+            record = self._attend(session, session.run)
+        return self._snapshot(record)
+
+    def look(self, workflow_id: str) -> Snapshot:
+        """Look for the Observations that a workflow waits for, and go on if one has happened.
+
+            engine.look("request-7")
+
+        To be called after something has happened that a workflow may wait for. When another worker runs the
+        workflow, word is left with it. Raises WorkflowNotFound, and whatever a look() raises.
+        """
+        while True:
+            record = self._load(workflow_id)
+            if record.status.closed:
+                return self._snapshot(record)
+            session = Session(self.machinery, self._class_of(record.workflow), record)
+            try:
+                if record.lease_owner is None:
+                    return self._snapshot(self._attend(session, session.look, quiet=False))
+                self._post_look(record)
+            except (VersionConflict, LeaseLost):
+                continue  # somebody else was faster: look again
+            return self._snapshot(record)
 
     def callback(
         self,
@@ -182,10 +210,9 @@ class Engine:
                 return self._snapshot(record)
             session = Session(self.machinery, self._class_of(record.workflow), record)
             try:
-                self._attend(session, session.cancel)
+                return self._snapshot(self._attend(session, session.cancel))
             except VersionConflict:
                 continue
-            return self.get(workflow_id)
 
     def retry(self, workflow_id: str) -> Snapshot:
         """Give everything in a workflow that failed, or was parked, its attempts back, and go on.
@@ -193,8 +220,7 @@ class Engine:
         Raises WorkflowBusy while another worker runs it.
         """
         session = self._session_alone(workflow_id)
-        self._alone(session, session.retry)
-        return self.get(workflow_id)
+        return self._alone(session, session.retry)
 
     def move(self, workflow_id: str, thread: str, to: str) -> Snapshot:
         """Put a thread at another statement and go on from there; what it waited for is torn down.
@@ -210,8 +236,7 @@ class Engine:
         if thread not in session.progress.threads:
             known = ", ".join(map(repr, session.progress.threads))
             raise UnknownThread(f"workflow {workflow_id!r} has no thread {thread!r}; it has: {known}")
-        self._alone(session, lambda: session.move(thread, to))
-        return self.get(workflow_id)
+        return self._alone(session, lambda: session.move(thread, to))
 
     def renew_leases(self) -> None:
         """Prolong the leases of the workflows this engine runs now; a worker's heartbeat."""
@@ -232,14 +257,17 @@ class Engine:
             raise UnknownWorkflow(f"this engine has no workflow class {name!r}: give it to Engine(...)")
         return cls
 
-    def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> None:
-        """Let a session run; when it loses its lease, the one who took it goes on."""
+    def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> Record:
+        """Let a session run, and return its last record; one that loses its lease is left to another."""
         self._sessions.add(session)
         try:
             run()
         except LeaseLost:
             if not quiet:
                 raise
+            return self._load(session.workflow_id)
+        else:
+            return session.ledger.record
         finally:
             session.drop_flights()
             self._sessions.discard(session)
@@ -250,9 +278,9 @@ class Engine:
             raise WorkflowBusy(f"another worker runs workflow {workflow_id!r} now: try again")
         return Session(self.machinery, self._class_of(record.workflow), record)
 
-    def _alone(self, session: Session, run: Callable[[], None]) -> None:
+    def _alone(self, session: Session, run: Callable[[], None]) -> Snapshot:
         try:
-            self._attend(session, run)
+            return self._snapshot(self._attend(session, run))
         except VersionConflict as error:
             raise WorkflowBusy(
                 f"workflow {session.workflow_id!r} has changed meanwhile: try again"
@@ -280,8 +308,7 @@ class Engine:
         if not repeated:
             session.event = message
             progress.events.append(message)
-        session.claim()
-        self._attend(session, session.drive, quiet=False)
+        self._attend(session, session.run, quiet=False)
         if session.refused is not None:
             raise session.refused
         if session.event is not None and session.status.closed:
@@ -294,9 +321,9 @@ class Engine:
         tree = session.tree
         found = tree.shape.events.get(event, [])
         handlers = [tree[node].handler for node in found]
-        wanted = [handler for handler in handlers if not isinstance(handler, Timeout)]
+        wanted = [handler for handler in handlers if not isinstance(handler, Timeout | Observation)]
         if not wanted:
-            why = "is a timer and fires by itself" if handlers else "is not in its definition"
+            why = "fires by itself" if handlers else "is not in its definition"
             raise UnknownEvent(f"workflow {session.workflow_id!r}: event {event!r} {why}")
         if thread is not None and not _possible(tree, session.progress, thread):
             raise UnknownThread(f"workflow {session.workflow_id!r} has no thread {thread!r}")
@@ -317,6 +344,13 @@ class Engine:
         progress.events.append(message)
         posted = replace(record, version=record.version + 1, progress=progress.to_json())
         self.machinery.store.commit(posted, record.version)
+
+    def _post_look(self, record: Record) -> None:
+        progress = Progress.from_json(record.progress)
+        if not progress.look:
+            progress.look = True
+            posted = replace(record, version=record.version + 1, progress=progress.to_json())
+            self.machinery.store.commit(posted, record.version)
 
     def _await_output(self, workflow_id: str, event_id: str | None, deadline: float) -> Any:
         clock = self.machinery.clock

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from stepmark.errors import DefinitionError, PayloadRefused
+from stepmark.retry import Retry
 from stepmark.statements import Timeout
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Handler[Payload = Any, SetupData = Any](ABC):
     change the state. `retry` is an attribute of the class or the object.
     """
 
-    retry = None
+    retry: Retry | None = None
 
     def setup(self, request: Request[SetupData]) -> Any:  # noqa: ARG002 - for subclasses
         """Announce the event; what it returns (anything JSON can hold) comes back in request.setup_data."""
@@ -66,6 +67,42 @@ class Handler[Payload = Any, SetupData = Any](ABC):
     def teardown(self, request: Request[SetupData], handled: bool) -> Any:  # noqa: ARG002 - for subclasses
         """The Wait is over; `handled` tells whether this event won."""
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """What look() returns when the event has happened; `payload` goes to handle()."""
+
+    payload: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookAgain:
+    """What look() returns to be called again at that time (seconds since the epoch) at the latest."""
+
+    at: float
+
+
+class Observation[Payload = Any](Handler[Payload, None]):
+    """An event that happens elsewhere, whether or not anybody waits for it: the engine looks for itself.
+
+        class Paid(Observation[int]):
+            def look(self, request: Request[None]) -> Happened | None:
+                invoice = read_invoice(request.workflow_id)
+                return Happened(invoice.amount) if invoice.paid else None
+
+            def handle(self, request: Request[None], payload: int) -> None: ...
+
+    The engine looks when a thread comes to the Wait, and whenever `Engine.look` says that something may have
+    happened. Whoever makes it happen calls that afterwards: then no event is missed, however the two overlap.
+    `Engine.callback` refuses such an event. A look that fails is repeated for hours.
+    """
+
+    retry = Retry(attempts=100, longest_delay=300)
+
+    @abstractmethod
+    def look(self, request: Request[None]) -> Happened | LookAgain | None:
+        """Whether the event has happened; must change nothing. May be `async def`."""
 
 
 class NoPayload:

@@ -2,6 +2,9 @@
 
     load ─▶ claim (lease taken, version + 1) ─▶ commit ─▶ commit ─▶ ... ─▶ last commit (lease given back)
 
+The claim is left out before the mere delivery of an event, whose commit takes the lease if there is more to
+do, and after a commit that left the lease in the scheduler's queue: whoever takes it out goes on.
+
 Every write is conditional on the version. Two kinds of writes can come in between: an event that a sender
 posts for the holder of the lease, which is taken over; and a cancellation, or somebody's claim after the
 lease has run out, after which this holder is out.
@@ -15,7 +18,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from stepmark.errors import VersionConflict
-from stepmark.record import Progress, Record, Status
+from stepmark.record import QUEUE, Progress, Record, Status
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -53,6 +56,7 @@ class Machinery:
     executor: Executor
     lease_seconds: float
     budget: Budget
+    queued: bool
 
 
 class Ledger:
@@ -63,39 +67,64 @@ class Ledger:
         self.record = record
         self.owner = f"{random.getrandbits(64):016x}"  # tells holders apart, guards no secret
         self._attempted = record
+        self._adopted = record.lease_owner == QUEUE
+        self._woken_for = record.due_at if record.lease_owner is None else None
         self._posted = len(Progress.from_json(record.progress).events)
         self._lock = Lock()  # one write at a time: a worker's heartbeat writes too
 
     @property
     def held(self) -> bool:
         """Whether this ledger has the lease, as far as it knows."""
-        return self.record.lease_owner == self.owner
+        return self._adopted or self.record.lease_owner == self.owner
 
     def create(
-        self, status: Status, state: str, progress: Progress, *, due_at: float | None, held: bool
+        self,
+        status: Status,
+        state: str,
+        progress: Progress,
+        *,
+        due_at: float | None,
+        held: bool,
+        queued: bool = False,
     ) -> bool:
         """Write the first record; False when the id is taken."""
         with self._lock:
-            record = self._next(status, state, progress, due_at=due_at, held=held)
+            record = self._next(status, state, progress, due_at=due_at, held=held, queued=queued)
             if not self.machinery.store.create(record):
                 return False
             self._written(record, progress)
         return True
 
     def write(
-        self, status: Status, state: str, progress: Progress, *, due_at: float | None, held: bool
+        self,
+        status: Status,
+        state: str,
+        progress: Progress,
+        *,
+        due_at: float | None,
+        held: bool,
+        queued: bool = False,
     ) -> None:
-        """Commit, and give the lease back in the same write unless it is to be held."""
+        """Commit, and give the lease back in the same write unless it is to be held, or left in the queue."""
         with self._lock:
-            record = self._attempted = self._next(status, state, progress, due_at=due_at, held=held)
+            record = self._next(status, state, progress, due_at=due_at, held=held, queued=queued)
+            self._attempted = record
             self.machinery.store.commit(record, self.record.version)
             self._written(record, progress)
 
     def _next(
-        self, status: Status, state: str, progress: Progress, *, due_at: float | None, held: bool
+        self,
+        status: Status,
+        state: str,
+        progress: Progress,
+        *,
+        due_at: float | None,
+        held: bool,
+        queued: bool,
     ) -> Record:
         old = self.record
-        until = self._until() if held else None
+        owner = self.owner if held else QUEUE if queued else None
+        until = self._until() if owner is not None else None
         return Record(
             workflow_id=old.workflow_id,
             workflow=old.workflow,
@@ -103,8 +132,8 @@ class Ledger:
             status=status,
             state=state,
             progress=progress.to_json(),
-            due_at=until if held else due_at,
-            lease_owner=self.owner if held else None,
+            due_at=due_at if owner is None else until,
+            lease_owner=owner,
             lease_until=until,
         )
 
@@ -118,10 +147,11 @@ class Ledger:
 
     def _written(self, record: Record, progress: Progress) -> None:
         self.record = record
+        self._adopted = False
         self._posted = len(progress.events)
 
     def catch_up(self, progress: Progress) -> bool:
-        """After a conflict: take over the events that were posted.
+        """After a conflict: take over what was posted.
 
         True when the conflict was with our own write, whose answer was lost. Raises LeaseLost when somebody
         else has the workflow now.
@@ -131,10 +161,12 @@ class Ledger:
             if theirs is not None and theirs == self._attempted:
                 self._written(theirs, progress)
                 return True
-            if theirs is None or theirs.lease_owner != self.owner:
+            if theirs is None or not self.held or theirs.lease_owner != self.record.lease_owner:
                 raise LeaseLost(self.record.workflow_id)
-            posted: list[Event] = Progress.from_json(theirs.progress).events
+            there = Progress.from_json(theirs.progress)
+            posted: list[Event] = there.events
             progress.events += posted[self._posted :]
+            progress.look = progress.look or there.look
             self._posted = len(posted)
             self.record = theirs
             return False
@@ -154,7 +186,12 @@ class Ledger:
             self.record = record
 
     def wake(self) -> None:
-        """Once the lease is given back, have the workflow resumed when it is due."""
+        """Once the lease is given back, have the workflow resumed when it is due; no timer is set twice."""
         record, scheduler = self.record, self.machinery.scheduler
-        if record.lease_owner is None and record.due_at is not None and scheduler is not None:
+        if scheduler is None or self.held:
+            return
+        if record.lease_owner == QUEUE:
+            scheduler.wake(record.workflow_id, self.machinery.clock.now())
+        elif record.due_at is not None and record.due_at != self._woken_for:
+            self._woken_for = record.due_at
             scheduler.wake(record.workflow_id, record.due_at)

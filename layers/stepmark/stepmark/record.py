@@ -13,6 +13,8 @@ MOST_EVENT_BYTES = 65_536
 MOST_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten first
 MOST_OUTPUT_BYTES = 65_536
 
+QUEUE = "queue"  # the lease_owner of a workflow that lies in the scheduler's queue for whoever takes it out
+
 
 class Status(StrEnum):
     """Where a workflow stands.
@@ -83,12 +85,12 @@ def _from_trouble(stored: list[Any] | None) -> Trouble:
 
 @dataclass(slots=True)
 class Awaited:
-    """What a thread keeps for one event: a Timeout's fire time, or what a setup() returned."""
+    """What a thread keeps for one event: a Timeout's fire time, or what a setup() or look() returned."""
 
-    fire_at: float | None = None
+    fire_at: float | None = None  # when a Timeout fires, or an Observation looks again
     setup: bool = False  # a Handler's event: has setup, handle and teardown
-    done: bool = False
-    data: Any = None
+    done: bool = False  # it has been set up, or looked for
+    data: Any = None  # what setup() returned; [when, payload] of what look() has found
     trouble: Trouble = field(default_factory=Trouble)
 
 
@@ -148,6 +150,7 @@ class Progress:
     error: str | None = (
         None  # why the whole workflow is parked: definition() raised, or the state no longer fits
     )
+    look: bool = False  # posted to the one who runs it: what an Observation looks for may have happened
 
     def remember(self, event_id: str | None, output: Any) -> None:
         """Keep an event's output for a repeat of its event_id, within the bounds above."""
@@ -195,6 +198,8 @@ class Progress:
             stored["result"] = self.result
         if self.error is not None:
             stored["error"] = self.error
+        if self.look:
+            stored["look"] = True
         return json.dumps(stored, separators=(",", ":"), ensure_ascii=False)
 
     @classmethod
@@ -210,6 +215,7 @@ class Progress:
             outputs=OrderedDict(stored.get("outputs", ())),
             result=stored.get("result"),
             error=stored.get("error"),
+            look=stored.get("look", False),
         )
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from stepmark.workflow import Workflow
 
-    type Work = Callable[[], None]
+    type Work = partial[None]
 
 MAILBOX_SECONDS = 1.0  # how often a session that only waits for long steps looks for new events
 
@@ -64,12 +64,14 @@ class Session:
         self.output: Any = None
         self.refused: Exception | None = None
         self.not_begun: set[tuple[str, int, str]] = set()  # setups known to have never begun
+        self.unsaved = False  # a look has found something that is not committed yet
         self._flights: dict[str, _Flight] = {}
         self._budget = budget or machinery.budget
         self._commits = 0
         self._served = MAIN
         self._began = self.clock.now()
         self.load()
+        self._heed_posted_look()
 
     # -- the state and its tree -----------------------------------------------------------------------
 
@@ -153,13 +155,16 @@ class Session:
         return partial(self._pass, thread, node) if ready else None
 
     def _next(self, now: float) -> Work | None:
-        """The next piece of work; beyond the budget, only what is under way is brought to its end."""
+        """The next piece of work; beyond the budget, only what is under way is brought to its end.
+
+        What the sender of an event waits for, and a look where a thread has just come to, are under way.
+        """
         budget = self._budget
-        spent = (budget.steps is not None and self._commits >= budget.steps) or (
-            budget.seconds is not None and now - self._began >= budget.seconds
-        )
-        if not spent:
-            return self.plan(now)
+        work = self.plan(now)
+        late = budget.seconds is not None and now - self._began >= budget.seconds
+        many = budget.steps is not None and self._commits >= budget.steps and self.event is None
+        if work is None or not (late or many) or waiting.is_look(work):
+            return work
         for key, flight in self._flights.items():
             if flight.future.done():
                 thread = self.progress.threads[key]
@@ -171,19 +176,23 @@ class Session:
     def begin(self) -> bool:
         """Write the first record of a new workflow; False when the id is taken."""
         self.arrive(self.progress.threads[MAIN], lambda tree: first_of(tree.shape.root))
+        waiting.look_around(self)
         now = self.clock.now()
-        held = self._next(now) is not None
+        held, queued = self._hold(now)
         status, due_at = self._status(now, running=held), self._due(now)
-        if not self.ledger.create(status, self.text, self.progress, due_at=due_at, held=held):
+        if not self.ledger.create(status, self.text, self.progress, due_at=due_at, held=held, queued=queued):
             return False
+        self.unsaved = False
         self.ledger.wake()
         return True
 
     def run(self) -> None:
-        """Take the lease if there is work, and do it until nothing is left or the budget is used up."""
+        """Take the lease if the work needs it, and do it until nothing is left or the budget is used up."""
         now = self.clock.now()
-        if self.plan(now) is not None:
-            self.claim()
+        work = self.plan(now)
+        if work is not None:
+            if not self.ledger.held and work.func not in waiting.NEED_NO_LEASE:
+                self.claim()
             self.drive()
             return
         record = self.ledger.record
@@ -198,14 +207,30 @@ class Session:
 
     def drive(self) -> None:
         """Work until the lease is given back."""
-        while self.ledger.held:
+        while True:
             work = self._next(self.clock.now())
             if work is not None:
                 work()
             elif self._flights:
                 self._await_flights()
-            else:
+            elif self.ledger.held or self.unsaved:
                 self.commit()
+            if not (self.ledger.held or self.unsaved):
+                return
+
+    def look(self) -> None:
+        """Look for what the threads wait for, and go on if something has happened."""
+        if self._tree is not None and not self.status.closed:
+            waiting.look_now(self)
+            if self.unsaved:
+                self.drive()
+
+    def _heed_posted_look(self) -> None:
+        """Somebody asks to look again; what is found is committed together with the fact."""
+        if self.progress.look and self._tree is not None:
+            self.progress.look = False
+            for *_, awaited in waiting.observed(self):
+                awaited.done = awaited.data is not None
 
     def _await_flights(self) -> None:
         now = self.clock.now()
@@ -213,6 +238,7 @@ class Session:
         landed, _ = wait([flight.future for flight in self._flights.values()], seconds, FIRST_COMPLETED)
         if not landed:
             self.ledger.catch_up(self.progress)
+            self._heed_posted_look()
             self.ledger.renew()
 
     def drop_flights(self) -> None:
@@ -354,8 +380,11 @@ class Session:
     def cancel(self) -> None:
         """End the workflow now, whoever runs it."""
         self.close(Status.CANCELLED, None)
-        self.claim()
-        self.drive()
+        if self.plan(self.clock.now()) is None:
+            self.ledger.write(self.status, self.text, self.progress, due_at=None, held=False)
+        else:
+            self.claim()
+            self.drive()
 
     def retry(self) -> None:
         """Give everything that failed its attempts back."""
@@ -383,13 +412,17 @@ class Session:
 
     def failed(self, trouble: Trouble, what: str, error: Exception, retry: Retry | None) -> None:
         """Note a failure and when to try again; what was changed since the last commit is dropped."""
+        self.note(trouble, what, error, retry)
+        self.load()
+        self.commit()
+
+    def note(self, trouble: Trouble, what: str, error: Exception, retry: Retry | None) -> None:
+        """Note a failure and when to try again."""
         trouble.attempt += 1
         trouble.error = told(what, error)
         delay = (retry or DEFAULT_RETRY).delay(trouble.attempt, error)
         trouble.parked = delay is None
         trouble.retry_at = None if delay is None else self.clock.now() + delay
-        self.load()
-        self.commit()
 
     # -- committing -----------------------------------------------------------------------------------
 
@@ -397,20 +430,29 @@ class Session:
         """Write state and progress in one go; with nothing left to do, give the lease back in that write."""
         self._commits += 1
         while True:
+            if self.ledger.held and self._tree is not None:
+                waiting.look_around(self)
             now = self.clock.now()
-            held = bool(self._flights) or self._next(now) is not None
+            held, queued = self._hold(now)
             status = self._status(now, running=held)
             due_at = None if held else self._due(now)
             try:
-                self.ledger.write(status, self.text, self.progress, due_at=due_at, held=held)
+                self.ledger.write(status, self.text, self.progress, due_at=due_at, held=held, queued=queued)
             except VersionConflict:
                 if not self.ledger.catch_up(self.progress):
+                    self._heed_posted_look()
                     continue
             except RecordTooLarge as error:
                 self._revert(error)
                 continue
             break
+        self.unsaved = False
         self.ledger.wake()
+
+    def _hold(self, now: float) -> tuple[bool, bool]:
+        """Whether to keep the lease; or else, with work left beyond the budget, to leave it in the queue."""
+        held = bool(self._flights) or self._next(now) is not None
+        return held, not held and self.ledger.machinery.queued and self.plan(now) is not None
 
     def _revert(self, error: RecordTooLarge) -> None:
         """Drop what does not fit into the store, and park the thread that was about to commit it."""

@@ -8,21 +8,30 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from stepmark.errors import DefinitionError, HandlerFailed, PayloadRefused, StateError, UnknownStatement
-from stepmark.handlers import Handler, Request, call_with_payload, decode_payload, encode
+from stepmark.handlers import (
+    Handler,
+    Happened,
+    LookAgain,
+    Observation,
+    Request,
+    call_with_payload,
+    decode_payload,
+    encode,
+)
 from stepmark.record import Awaited, Event, Teardown, Thread, Trouble
 from stepmark.running import call
 from stepmark.statements import Timeout, Wait
 from stepmark.walk import first_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from stepmark.context import StepContext
     from stepmark.retry import Retry
     from stepmark.session import Session
     from stepmark.shape import Node, Tree
 
-    type _Win = tuple[float, int, Callable[[], None]]  # when it came, events before timers, what to do
+    type _Win = tuple[float, int, partial[None]]  # when it came, events before timers, what to do
 
 
 def enter(session: Session, thread: Thread, node: Node) -> None:
@@ -37,6 +46,8 @@ def _expect(session: Session, thread: Thread, on: Node) -> None:
     handler = session.tree[on].handler
     if isinstance(handler, Timeout):
         thread.awaited[on.name] = Awaited(fire_at=session.clock.now() + handler.seconds)
+    elif isinstance(handler, Observation):
+        thread.awaited[on.name] = Awaited()
     elif isinstance(handler, Handler):
         thread.awaited[on.name] = Awaited(setup=True)
         session.not_begun.add((thread.key, thread.since, on.name))
@@ -61,33 +72,59 @@ def leave(session: Session, thread: Thread, winner: str | None) -> None:
     thread.awaited = {}
 
 
-def plan(session: Session, thread: Thread, node: Node, now: float) -> Callable[[], None] | None:
+def plan(session: Session, thread: Thread, node: Node, now: float) -> partial[None] | None:
     """What a waiting thread has to do next.
 
-    First come setups that were never tried, then the earliest event or timer, then setups that failed before.
+    First come setups and looks that were never tried, then the earliest event or timer, then setups and looks
+    that failed before.
     """
     best: _Win | None = None
-    retry: Callable[[], None] | None = None
+    retry: partial[None] | None = None
     for on in node.body:
-        handler = session.tree[on].handler
-        if isinstance(handler, Handler | Timeout):
-            awaited = thread.awaited.get(on.name)
-            if awaited is None or awaited.setup is isinstance(handler, Timeout):
-                return partial(_expect_now, session, thread, on)
-            if isinstance(handler, Timeout):
-                if awaited.fire_at is not None and awaited.fire_at <= now:
-                    best = _earlier(
-                        best, (awaited.fire_at, 1, partial(_deliver, session, thread, node, on, None))
-                    )
-                continue
-            if not awaited.done and awaited.trouble.ready(now):
-                retry = partial(_set_up, session, thread, on)
-                if not awaited.trouble.attempt:
-                    return retry
-        event = _event_for(session, thread.key, on, now)
-        if event is not None:
-            best = _earlier(best, (event.received_at, 0, partial(_deliver, session, thread, node, on, event)))
+        preparation, first = _prepare(session, thread, on, now)
+        if first:
+            return preparation
+        retry = preparation or retry
+        win = _win(session, thread, node, on, now)
+        best = best if win is None else _earlier(best, win)
     return best[2] if best is not None else retry
+
+
+def _prepare(session: Session, thread: Thread, on: Node, now: float) -> tuple[partial[None] | None, bool]:
+    """What an event needs before it can come, and whether that was never tried."""
+    handler = session.tree[on].handler
+    if not isinstance(handler, Handler | Timeout):
+        return None, False
+    awaited = thread.awaited.get(on.name)
+    if awaited is None or awaited.setup is isinstance(handler, Timeout | Observation):
+        return partial(_expect_now, session, thread, on), True
+    if isinstance(handler, Timeout) or not awaited.trouble.ready(now):
+        return None, False
+    work = partial(_set_up, session, thread, on)
+    if isinstance(handler, Observation):
+        work = partial(_look_again, session, thread, on)
+    if awaited.done and (awaited.fire_at is None or awaited.fire_at > now):
+        return None, False
+    return work, not awaited.trouble.attempt
+
+
+def _win(session: Session, thread: Thread, node: Node, on: Node, now: float) -> _Win | None:
+    """How an event wins, once it has come."""
+    handler = session.tree[on].handler
+    if isinstance(handler, Timeout):
+        fire_at = thread.awaited[on.name].fire_at
+        if fire_at is None or fire_at > now:
+            return None
+        return fire_at, 1, partial(_deliver, session, thread, node, on, None)
+    if isinstance(handler, Observation):
+        event = _seen(thread.awaited[on.name], on)
+        if event is None or not event.trouble.ready(now):
+            return None
+    else:
+        event = _event_for(session, thread.key, on, now)
+    return (
+        None if event is None else (event.received_at, 0, partial(_deliver, session, thread, node, on, event))
+    )
 
 
 def _earlier(one: _Win | None, other: _Win) -> _Win:
@@ -121,6 +158,73 @@ def _expect_now(session: Session, thread: Thread, on: Node) -> None:
     """A deploy has added this event to the Wait a thread is at."""
     _expect(session, thread, on)
     session.commit()
+
+
+# -- looking for what happens elsewhere ---------------------------------------------------------------
+
+
+def observed(session: Session) -> Iterator[tuple[Thread, Node, Observation, Awaited]]:
+    """What the threads look for where they are now."""
+    for thread in session.progress.threads.values():
+        root = session.tree.root(thread.go, thread.id) if thread.awaited else None
+        node = None if root is None else session.tree.shape.find(root, thread.at)
+        for on in () if node is None or node.kind is not Wait else node.body:
+            handler, awaited = session.tree[on].handler, thread.awaited.get(on.name)
+            if isinstance(handler, Observation) and awaited is not None:
+                yield thread, on, handler, awaited
+
+
+def look_around(session: Session) -> None:
+    """Look for the first time, within the commit that brings a thread to its Wait.
+
+    Only for the holder of the lease: others who may have missed it leave word with the holder.
+    """
+    for thread, on, handler, awaited in list(observed(session)):
+        if not awaited.done and not awaited.trouble.attempt:
+            try:
+                _look(session, thread, on, handler, awaited)
+            except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+                session.note(awaited.trouble, f"look for event {on.name!r}", error, handler.retry)
+
+
+def look_now(session: Session) -> None:
+    """Look for everything once more; an error is the caller's."""
+    for thread, on, handler, awaited in list(observed(session)):
+        if awaited.data is None:
+            _look(session, thread, on, handler, awaited)
+
+
+def _look_again(session: Session, thread: Thread, on: Node) -> None:
+    handler, awaited = session.tree[on].handler, thread.awaited[on.name]
+    session.turn(thread)
+    try:
+        _look(session, thread, on, handler, awaited)
+    except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+        awaited.fire_at, awaited.done = None, False
+        session.failed(awaited.trouble, f"look for event {on.name!r}", error, handler.retry)
+        return
+    if awaited.data is None:
+        session.commit()
+
+
+def _look(session: Session, thread: Thread, on: Node, handler: Observation, awaited: Awaited) -> None:
+    context = session.context(thread, on.name, awaited.trouble, "/look")
+    found = _aside(session, partial(handler.look, _request(session, context, None)), context)
+    before = (awaited.fire_at, awaited.done)
+    awaited.fire_at = found.at if isinstance(found, LookAgain) else None
+    awaited.done, awaited.trouble = True, Trouble()
+    if isinstance(found, Happened):
+        payload = encode(found.payload, f"the payload of event {on.name!r}", StateError)
+        awaited.data = [session.clock.now(), payload]
+    session.unsaved = session.unsaved or awaited.data is not None or before != (awaited.fire_at, True)
+
+
+def _seen(awaited: Awaited, on: Node) -> Event | None:
+    """What a look has found, as the event that it stands for; a handler's failures stay with the look."""
+    if awaited.data is None:
+        return None
+    at, payload = awaited.data
+    return Event(on.name, payload, None, None, at, awaited.trouble)
 
 
 # -- setup and teardown -------------------------------------------------------------------------------
@@ -174,8 +278,12 @@ def _gone(event: str, thread: Thread) -> str:
 
 def _apart(session: Session, function: Callable[[], Any], context: StepContext) -> Any:
     """Run what may not change the state; its result as JSON holds it."""
+    return from_json(encode(_aside(session, function, context), "what it returned", StateError))
+
+
+def _aside(session: Session, function: Callable[[], Any], context: StepContext) -> Any:
     before = session.codec.dump(session.state)
-    result = from_json(encode(call(function, context), "what it returned", StateError))
+    result = call(function, context)
     changed = session.codec.changed(before, session.codec.dump(session.state))
     if changed is not None:
         raise StateError(f"it changed field {changed!r}, which only handle() may do")
@@ -231,7 +339,7 @@ def _handle(session: Session, thread: Thread, on: Node, event: Event) -> Any:
     context = session.context(thread, on.name, event.trouble, purpose)
     if isinstance(handler, Handler):
         awaited = thread.awaited.get(on.name)
-        request = _request(session, context, awaited.data if awaited else None)
+        request = _request(session, context, awaited.data if awaited and awaited.setup else None)
         output = call(partial(handler.handle, request, payload), context)
     else:
         output = call(partial(call_with_payload, handler, payload), context)
@@ -259,3 +367,12 @@ def _refuse(session: Session, event: Event, error: Exception) -> None:
         )
         session.refused.__cause__ = error
     session.load()
+
+
+# They only deliver what has happened: two that do it at once do no harm, one of them commits.
+NEED_NO_LEASE = frozenset({_deliver, _expect_now, _look_again})
+
+
+def is_look(work: partial[None]) -> bool:
+    """Whether a piece of work only looks for what may have happened."""
+    return work.func is _look_again

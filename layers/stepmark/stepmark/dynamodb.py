@@ -1,0 +1,220 @@
+"""A store in DynamoDB: one item for each workflow, one conditional write for each commit.
+
+    workflowId (key) │ workflow │ version │ status │ state │ progress │ dueAt │ leaseOwner │ leaseUntil
+                     │ openShard │ writer │ expiresAt
+
+The index `open` (openShard, dueAt; keys only) holds the workflows that may still change, and nothing else:
+what is over leaves it. Its partition key spreads them over a few partitions, its sort key is when a worker
+must look: so due work and live positions are queries, and no Scan is ever needed. `writer` tells a commit
+whose answer was lost, and which the SDK sent again, from somebody else's. What is over may carry `expiresAt`,
+for the table's time to live.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from functools import cache
+from heapq import merge
+from typing import TYPE_CHECKING, cast
+from zlib import crc32
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from stepmark.errors import RecordTooLarge, StoreUnavailable, VersionConflict
+from stepmark.record import Record, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, UniversalAttributeValueTypeDef
+
+    type _Values = dict[str, UniversalAttributeValueTypeDef]
+
+INDEX = "open"
+SHARDS = 4  # a partition of the index takes 1,000 writes a second; changing this needs every item rewritten
+MOST_BYTES = (
+    390_000  # DynamoDB refuses an item above 400 KB; the rest is for the index and for counting errors
+)
+NEVER = 9_999_999_999  # dueAt of a workflow that no timer will wake: the index needs a value
+_MOST_KEYS = 100  # of one BatchGetItem
+
+# One try takes at most 2.5 s and there are two: 5 s in all, where botocore's own default is two minutes.
+CONFIG = Config(
+    connect_timeout=1.0,
+    read_timeout=1.5,
+    retries={"total_max_attempts": 2, "mode": "standard"},
+    max_pool_connections=50,
+)
+
+
+class DynamoDBStore:
+    """Keeps records in one DynamoDB table.
+
+        engine = Engine([Approval], store=DynamoDBStore("Workflows"))
+
+    The table has the key `workflowId` and the index `open` (`openShard`, `dueAt`, keys only). keep_seconds:
+    how long a workflow that is over is kept, if the table's time to live is on `expiresAt`. Raises
+    StoreUnavailable when DynamoDB does not do its part, and RecordTooLarge for more than 390,000 bytes.
+    """
+
+    def __init__(
+        self, table: str, client: DynamoDBClient | None = None, *, keep_seconds: float | None = None
+    ) -> None:
+        self._table = table
+        self._client = client or _client()
+        self._keep_seconds = keep_seconds
+
+    def create(self, record: Record) -> bool:
+        writer = secrets.token_hex(8)
+        there = self._put(record, writer, "attribute_not_exists(workflowId)", {})
+        return there is None or there.get("writer") == {"S": writer}
+
+    def load(self, workflow_id: str) -> Record | None:
+        try:
+            answer = self._client.get_item(
+                TableName=self._table, Key={"workflowId": {"S": workflow_id}}, ConsistentRead=True
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise _unavailable(error) from error
+        return _record(answer["Item"]) if "Item" in answer else None
+
+    def commit(self, record: Record, expected_version: int) -> None:
+        writer = secrets.token_hex(8)
+        there = self._put(record, writer, "version = :expected", {":expected": {"N": str(expected_version)}})
+        if there is not None and there.get("writer") != {"S": writer}:
+            raise VersionConflict(record.workflow_id)
+
+    def due(self, now: float, limit: int) -> list[str]:
+        found = merge(*(self._open(shard, now, limit) for shard in range(SHARDS)))
+        return [workflow_id for _, workflow_id in found][:limit]
+
+    def next_due(self) -> float | None:
+        first = min((at for shard in range(SHARDS) for at, _ in self._open(shard, None, 1)), default=NEVER)
+        return first if first < NEVER else None
+
+    def live(self, workflow: str | None = None) -> Iterator[Record]:
+        ids = sorted(
+            workflow_id for shard in range(SHARDS) for _, workflow_id in self._open(shard, None, None)
+        )
+        for start in range(0, len(ids), _MOST_KEYS):
+            records = sorted(
+                self._get(ids[start : start + _MOST_KEYS]), key=lambda record: record.workflow_id
+            )
+            yield from (r for r in records if not r.status.closed and workflow in {None, r.workflow})
+
+    def _put(self, record: Record, writer: str, condition: str, values: _Values) -> _Values | None:
+        """Write the record if the condition holds, else return the item on which it failed."""
+        item = {**_item(record), "writer": {"S": writer}}
+        if "openShard" not in item and self._keep_seconds is not None:
+            item["expiresAt"] = {"N": str(int(time.time() + self._keep_seconds))}
+        size = _size(item)
+        if size > MOST_BYTES:
+            raise RecordTooLarge(
+                f"the workflow would take {size:,} bytes, and DynamoDB has room for {MOST_BYTES:,}: "
+                "keep what is large elsewhere and only its address in the state"
+            )
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=item,
+                ConditionExpression=condition,
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **({"ExpressionAttributeValues": values} if values else {}),
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
+                raise _unavailable(error) from error
+            return cast("_Values", error.response.get("Item", {}))
+        except BotoCoreError as error:
+            raise _unavailable(error) from error
+        return None
+
+    def _open(self, shard: int, until: float | None, limit: int | None) -> Iterator[tuple[float, str]]:
+        """When the workflows of one shard are due, and their ids, the most overdue first."""
+        condition, values = "openShard = :shard", {":shard": {"N": str(shard)}}
+        if until is not None:
+            condition, values = f"{condition} AND dueAt <= :until", {**values, ":until": {"N": repr(until)}}
+        pages = self._client.get_paginator("query").paginate(
+            TableName=self._table,
+            IndexName=INDEX,
+            KeyConditionExpression=condition,
+            ExpressionAttributeValues=cast("_Values", values),
+            PaginationConfig={"MaxItems": limit, **({"PageSize": limit} if limit else {})},
+        )
+        try:
+            for page in pages:
+                for item in page["Items"]:
+                    yield float(item["dueAt"]["N"]), item["workflowId"]["S"]
+        except (ClientError, BotoCoreError) as error:
+            raise _unavailable(error) from error
+
+    def _get(self, workflow_ids: Iterable[str]) -> Iterator[Record]:
+        keys: list[Mapping[str, AttributeValueTypeDef]] = [
+            {"workflowId": {"S": each}} for each in workflow_ids
+        ]
+        while keys:
+            try:
+                answer = self._client.batch_get_item(
+                    RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
+                )
+            except (ClientError, BotoCoreError) as error:
+                raise _unavailable(error) from error
+            yield from map(_record, answer["Responses"].get(self._table, ()))
+            left = answer["UnprocessedKeys"].get(self._table)
+            keys = list(left["Keys"]) if left else []
+
+
+@cache
+def _client() -> DynamoDBClient:
+    return cast("DynamoDBClient", botocore.session.get_session().create_client("dynamodb", config=CONFIG))
+
+
+def _unavailable(error: ClientError | BotoCoreError) -> StoreUnavailable:
+    reason = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+    return StoreUnavailable(f"DynamoDB did not do it ({reason})")
+
+
+def _item(record: Record) -> _Values:
+    item: _Values = {
+        "workflowId": {"S": record.workflow_id},
+        "workflow": {"S": record.workflow},
+        "version": {"N": str(record.version)},
+        "status": {"S": str(record.status)},
+        "state": {"S": record.state},
+        "progress": {"S": record.progress},
+    }
+    if record.due_at is not None or not record.status.closed:
+        item["openShard"] = {"N": str(crc32(record.workflow_id.encode()) % SHARDS)}
+        item["dueAt"] = {"N": repr(NEVER if record.due_at is None else record.due_at)}
+    if record.lease_owner is not None:
+        item["leaseOwner"] = {"S": record.lease_owner}
+    if record.lease_until is not None:
+        item["leaseUntil"] = {"N": repr(record.lease_until)}
+    return item
+
+
+def _record(item: Mapping[str, AttributeValueTypeDef]) -> Record:
+    due_at = float(item["dueAt"]["N"]) if "dueAt" in item else NEVER
+    return Record(
+        workflow_id=item["workflowId"]["S"],
+        workflow=item["workflow"]["S"],
+        version=int(item["version"]["N"]),
+        status=Status(item["status"]["S"]),
+        state=item["state"]["S"],
+        progress=item["progress"]["S"],
+        due_at=due_at if due_at < NEVER else None,
+        lease_owner=item["leaseOwner"]["S"] if "leaseOwner" in item else None,
+        lease_until=float(item["leaseUntil"]["N"]) if "leaseUntil" in item else None,
+    )
+
+
+def _size(item: _Values) -> int:
+    """At least an item's size as DynamoDB counts it: the UTF-8 bytes of names and values."""
+    return sum(
+        len(name) + len(json.dumps(value, ensure_ascii=False).encode()) for name, value in item.items()
+    )

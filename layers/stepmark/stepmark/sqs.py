@@ -1,0 +1,89 @@
+"""Wake-ups through an SQS queue: up to 15 minutes ahead by SQS itself, beyond that by EventBridge Scheduler.
+
+    now ──────── 15 min ──────────────────────────────── 1 year
+     SendMessage   CreateSchedule ─▶ the same message, a few minutes early ─▶ SendMessage for the rest
+
+A message is {"workflowId", "dueAt"}; whoever receives one that is not due yet calls `wake` once more. A
+wake-up that can't be sent is logged and dropped: the store's due_at has the truth, and a sweep over it finds
+the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+if TYPE_CHECKING:
+    from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_sqs import SQSClient
+
+_log = logging.getLogger("stepmark")
+
+LONGEST_DELAY_SECONDS = 900  # SQS's own limit
+# A schedule may fire up to a minute late, so it fires early and SQS delays for the rest.
+EARLY_SECONDS = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """The schedules for what SQS can't delay that long: their group, and the role that may send messages."""
+
+    group: str
+    role_arn: str
+    queue_arn: str
+
+
+@dataclass(frozen=True, slots=True)
+class SqsScheduler:
+    """Has a consumer of the queue call `engine.resume` when a workflow is due.
+
+        scheduler = SqsScheduler(sqs, queue_url, schedules, Timers(group, role_arn, queue_arn))
+        engine = Engine([Approval], store=DynamoDBStore("Workflows"), scheduler=scheduler, queued=True)
+
+    A wake-up comes within a second of its time, never before it, and from 1 second to years ahead.
+    """
+
+    sqs: SQSClient
+    queue_url: str
+    schedules: EventBridgeSchedulerClient
+    timers: Timers
+
+    def wake(self, workflow_id: str, at: float) -> None:
+        """Have `engine.resume(workflow_id)` called at or after that time (seconds since the epoch)."""
+        body = json.dumps({"workflowId": workflow_id, "dueAt": at})
+        delay = max(0, math.ceil(at - time.time()))
+        try:
+            if delay <= LONGEST_DELAY_SECONDS:
+                self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body, DelaySeconds=delay)
+            else:
+                self._schedule(workflow_id, at, body)
+        except (ClientError, BotoCoreError) as error:
+            reason = (
+                error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
+            )
+            _log.warning(
+                "workflow %s: its wake-up was not sent (%s); a sweep will find it", workflow_id, reason
+            )
+
+    def _schedule(self, workflow_id: str, at: float, body: str) -> None:
+        moment = datetime.fromtimestamp(at - EARLY_SECONDS, UTC)
+        try:
+            self.schedules.create_schedule(
+                GroupName=self.timers.group,
+                Name=hashlib.sha256(body.encode()).hexdigest()[:48],
+                Description=f"Wakes up workflow {workflow_id}",
+                ScheduleExpression=f"at({moment:%Y-%m-%dT%H:%M:%S})",
+                FlexibleTimeWindow={"Mode": "OFF"},
+                ActionAfterCompletion="DELETE",
+                Target={"Arn": self.timers.queue_arn, "RoleArn": self.timers.role_arn, "Input": body},
+            )
+        except self.schedules.exceptions.ConflictException:
+            return  # the same wake-up was set before
