@@ -7,7 +7,7 @@ PYTHON_VERSION := python3.13
 VENVS := .venvs
 UV := $(VENVS)/uv/bin/uv
 DEVELOPMENT := $(VENVS)/development/bin
-CHECKED := functions layers/conversation layers/stepmark tests local benchmarks
+CHECKED := functions layers/conversation layers/journeys layers/stepmark tests local benchmarks
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16

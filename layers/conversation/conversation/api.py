@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import wraps
+from http import HTTPStatus
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from conversation.errors import (
@@ -40,6 +41,9 @@ _HTTP_STATUS: tuple[tuple[type[ConversationError], int], ...] = (
 class Event(TypedDict):
     """The part of an API Gateway proxy event that the functions read."""
 
+    httpMethod: NotRequired[str]
+    resource: NotRequired[str]
+    headers: NotRequired[dict[str, str] | None]
     body: NotRequired[str | None]
     isBase64Encoded: NotRequired[bool]
     pathParameters: NotRequired[dict[str, str] | None]
@@ -83,10 +87,15 @@ def answers_errors(handler: Handler) -> Handler:
                 raise
             log = logger.warning if error.retryable else logger.info
             log("request refused", code=error.code, http_status=status, reason=str(error))
-            document = {"error": {"code": error.code, "message": str(error)}}
-            return respond(status, document, {"Retry-After": "1"} if error.retryable else None)
+            return refuse(status, error.code, str(error))
 
     return answer
+
+
+def refuse(status: int, code: str, message: str) -> Response:
+    """Make the API's error document; a 503 says when to come again."""
+    retry_after = {"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    return respond(status, {"error": {"code": code, "message": message}}, retry_after)
 
 
 def conversation_id_in_path(event: Event) -> str:
@@ -103,14 +112,19 @@ def check_conversation_id(value: object) -> str:
 
 def json_object(event: Event) -> dict[str, object]:
     """Read the body as one JSON object. Raises InvalidRequest or RequestTooLarge."""
+    document = json_value(event)
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be one JSON object in UTF-8")
+    return document
+
+
+def json_value(event: Event) -> object:
+    """Read the body as JSON of any kind. Raises InvalidRequest or RequestTooLarge."""
     body = event.get("body") or ""
     try:
         content = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
         if len(content) > MAXIMUM_BODY_BYTES:
             raise RequestTooLarge(f"the body must have at most {MAXIMUM_BODY_BYTES:,} bytes")
-        document = json.loads(content.decode())
+        return json.loads(content.decode())
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("the body must be one JSON object in UTF-8") from error
-    if not isinstance(document, dict):
-        raise InvalidRequest("the body must be one JSON object in UTF-8")
-    return document

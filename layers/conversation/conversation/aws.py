@@ -16,6 +16,8 @@ from botocore.exceptions import ClientError
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError
     from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
 # One try takes at most 2.5 s and there are two: 5 s in all, where botocore's own default is two minutes.
@@ -42,3 +44,16 @@ def dynamodb() -> DynamoDBClient:
 def step_functions() -> SFNClient:
     """Return the Step Functions client of this execution environment."""
     return cast("SFNClient", botocore.session.get_session().create_client("stepfunctions", config=CONFIG))
+
+
+@cache
+def sqs() -> SQSClient:
+    """Return the SQS client of this execution environment."""
+    return cast("SQSClient", botocore.session.get_session().create_client("sqs", config=CONFIG))
+
+
+@cache
+def schedules() -> EventBridgeSchedulerClient:
+    """Return the EventBridge Scheduler client of this execution environment."""
+    client = botocore.session.get_session().create_client("scheduler", config=CONFIG)
+    return cast("EventBridgeSchedulerClient", client)

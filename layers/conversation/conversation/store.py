@@ -130,6 +130,19 @@ class ConversationStore:
             {":arn": _text(execution_arn)},
         )
 
+    def join(self, conversation_id: str, journey: str, now: datetime) -> None:
+        """Note that a journey follows the conversation: the table's stream tells it of every later change.
+
+        Raises ConversationNotFound.
+        """
+        if not self._update(
+            conversation_id,
+            "ADD journeys :journey",
+            "expiresAt > :now",
+            {":journey": {"SS": [journey]}, ":now": _epoch(now)},
+        ):
+            raise _not_found(conversation_id)
+
     def change_attributes(
         self, conversation_id: str, change: Mapping[str, str | None], now: datetime
     ) -> Conversation:

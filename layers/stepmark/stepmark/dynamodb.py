@@ -12,7 +12,6 @@ for the table's time to live.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from functools import cache
@@ -31,8 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, UniversalAttributeValueTypeDef
+    from mypy_boto3_dynamodb.type_defs import (
+        AttributeValueTypeDef,
+        PutItemInputTypeDef,
+        UniversalAttributeValueTypeDef,
+    )
 
+    type _Item = dict[str, dict[str, str]]
     type _Values = dict[str, UniversalAttributeValueTypeDef]
 
 INDEX = "open"
@@ -109,7 +113,7 @@ class DynamoDBStore:
 
     def _put(self, record: Record, writer: str, condition: str, values: _Values) -> _Values | None:
         """Write the record if the condition holds, else return the item on which it failed."""
-        item = {**_item(record), "writer": {"S": writer}}
+        item: _Item = {**_item(record), "writer": {"S": writer}}
         if "openShard" not in item and self._keep_seconds is not None:
             item["expiresAt"] = {"N": str(int(time.time() + self._keep_seconds))}
         size = _size(item)
@@ -118,14 +122,16 @@ class DynamoDBStore:
                 f"the workflow would take {size:,} bytes, and DynamoDB has room for {MOST_BYTES:,}: "
                 "keep what is large elsewhere and only its address in the state"
             )
+        request: PutItemInputTypeDef = {
+            "TableName": self._table,
+            "Item": cast("_Values", item),
+            "ConditionExpression": condition,
+            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
+        }
+        if values:
+            request["ExpressionAttributeValues"] = values
         try:
-            self._client.put_item(
-                TableName=self._table,
-                Item=item,
-                ConditionExpression=condition,
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-                **({"ExpressionAttributeValues": values} if values else {}),
-            )
+            self._client.put_item(**request)
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise _unavailable(error) from error
@@ -138,13 +144,13 @@ class DynamoDBStore:
         """When the workflows of one shard are due, and their ids, the most overdue first."""
         condition, values = "openShard = :shard", {":shard": {"N": str(shard)}}
         if until is not None:
-            condition, values = f"{condition} AND dueAt <= :until", {**values, ":until": {"N": repr(until)}}
+            condition, values[":until"] = f"{condition} AND dueAt <= :until", {"N": repr(until)}
         pages = self._client.get_paginator("query").paginate(
             TableName=self._table,
             IndexName=INDEX,
             KeyConditionExpression=condition,
             ExpressionAttributeValues=cast("_Values", values),
-            PaginationConfig={"MaxItems": limit, **({"PageSize": limit} if limit else {})},
+            PaginationConfig={} if limit is None else {"MaxItems": limit, "PageSize": limit},
         )
         try:
             for page in pages:
@@ -179,8 +185,8 @@ def _unavailable(error: ClientError | BotoCoreError) -> StoreUnavailable:
     return StoreUnavailable(f"DynamoDB did not do it ({reason})")
 
 
-def _item(record: Record) -> _Values:
-    item: _Values = {
+def _item(record: Record) -> _Item:
+    item = {
         "workflowId": {"S": record.workflow_id},
         "workflow": {"S": record.workflow},
         "version": {"N": str(record.version)},
@@ -213,8 +219,6 @@ def _record(item: Mapping[str, AttributeValueTypeDef]) -> Record:
     )
 
 
-def _size(item: _Values) -> int:
-    """At least an item's size as DynamoDB counts it: the UTF-8 bytes of names and values."""
-    return sum(
-        len(name) + len(json.dumps(value, ensure_ascii=False).encode()) for name, value in item.items()
-    )
+def _size(item: _Item) -> int:
+    """An item's size as DynamoDB counts it, or a little more: the UTF-8 bytes of names and values."""
+    return sum(len(f"{name}{text}".encode()) for name, value in item.items() for text in value.values())

@@ -1,0 +1,71 @@
+"""The journeys API: start a journey, look at its workflow, send it an event, cancel it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conversation.api import (
+    Event,
+    Response,
+    answers_errors,
+    conversation_id_in_path,
+    json_object,
+    json_value,
+    respond,
+)
+from conversation.observability import logger
+from conversation.tracing import tracer
+from journeys.api import answers_workflow_errors, idempotency_key, parameter, workflow_id_in_path
+from journeys.engines import engine
+from journeys.reporting import report
+from journeys.start import start
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+@answers_errors
+@answers_workflow_errors
+def lambda_handler(event: Event, _context: LambdaContext) -> Response:
+    """Answer the request with the function of its route."""
+    return _ROUTES[event["httpMethod"], event["resource"]](event)
+
+
+def _start(event: Event) -> Response:
+    fields = json_object(event) if event.get("body") else {}
+    snapshot = start(conversation_id_in_path(event), parameter(event, "journey"), fields)
+    report(snapshot)
+    document = {
+        "workflowId": snapshot.workflow_id,
+        "status": snapshot.status,
+        "waitingFor": snapshot.waiting_for,
+    }
+    return respond(202 if snapshot.created else 200, document)
+
+
+def _read(event: Event) -> Response:
+    return respond(200, engine().get(workflow_id_in_path(event)).to_dict())
+
+
+def _send(event: Event) -> Response:
+    payload = json_value(event) if event.get("body") else None
+    output = engine().callback(
+        workflow_id_in_path(event), parameter(event, "event"), payload, event_id=idempotency_key(event)
+    )
+    return respond(200, {"output": output})
+
+
+def _cancel(event: Event) -> Response:
+    snapshot = engine().cancel(workflow_id_in_path(event))
+    report(snapshot)
+    return respond(200, snapshot.to_dict())
+
+
+_ROUTES = {
+    ("POST", "/conversations/{conversationId}/journeys/{journey}"): _start,
+    ("GET", "/workflows/{workflowId}"): _read,
+    ("POST", "/workflows/{workflowId}/events/{event}"): _send,
+    ("DELETE", "/workflows/{workflowId}"): _cancel,
+}

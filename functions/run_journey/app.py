@@ -1,0 +1,52 @@
+"""Run the journeys that the resume queue wakes up; the only function in which their steps run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, TypedDict
+
+from conversation.observability import logger
+from conversation.tracing import tracer
+from journeys.running import run
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+class Message(TypedDict):
+    """The part of an SQS record that is read."""
+
+    messageId: str
+    body: str
+
+
+class Event(TypedDict):
+    """What SQS hands over."""
+
+    Records: list[Message]
+
+
+class Failure(TypedDict):
+    """A message that has to come again."""
+
+    itemIdentifier: str
+
+
+class Answer(TypedDict):
+    """Which messages have to come again."""
+
+    batchItemFailures: list[Failure]
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
+    """Do what each message asks for; one that fails comes again, the others do not."""
+    failures: list[Failure] = []
+    for message in event["Records"]:
+        try:
+            run(json.loads(message["body"]))
+        except Exception:  # noqa: BLE001 - one message must not bring back the others
+            logger.exception("message failed", message_id=message["messageId"])
+            failures.append({"itemIdentifier": message["messageId"]})
+    return {"batchItemFailures": failures}

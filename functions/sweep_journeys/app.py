@@ -1,0 +1,33 @@
+"""Wake up the journeys whose wake-up was lost; a schedule calls this every minute."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NotRequired, TypedDict
+
+from conversation.observability import logger
+from conversation.tracing import tracer
+from journeys.sweeping import look_at_all, sweep
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+class Event(TypedDict):
+    """What the schedule sends, or an operator: {"lookAtAll": true} makes every journey look again."""
+
+    lookAtAll: NotRequired[bool]
+
+
+class Answer(TypedDict):
+    """How many journeys were woken up."""
+
+    journeys: int
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
+    """Send the wake-ups. Raises QueueUnavailable and StoreUnavailable: the next minute does it."""
+    count = look_at_all() if event.get("lookAtAll") else sweep()
+    logger.info("journeys swept", journeys=count)
+    return {"journeys": count}

@@ -1,0 +1,53 @@
+"""The engine over this deployment's table and queue, and the names of its workflows."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from stepmark import Budget, Engine
+from stepmark.dynamodb import DynamoDBStore
+from stepmark.sqs import SqsScheduler, Timers
+
+from conversation import aws
+from journeys.registry import JOURNEYS
+from journeys.settings import EngineSettings
+
+if TYPE_CHECKING:
+    from journeys.journey import Journey
+
+# Steps run in run_journey alone, for 20 s at most before the queue goes round once more.
+STEPS = Budget(seconds=20)
+# Whoever starts a journey or sends an event does not wait for its steps.
+NO_STEPS = Budget(steps=0)
+# Longer than a function may run: a lease that is over belongs to one that is dead.
+LEASE_SECONDS = 70
+CALLBACK_SECONDS = 5
+
+
+def class_of(journey: str) -> type[Journey] | None:
+    """The journey of that name, if this deployment ships it."""
+    return next((cls for cls in JOURNEYS if cls.__workflow_name__ == journey), None)
+
+
+@cache
+def engine() -> Engine:
+    """Return the engine of this execution environment."""
+    settings = EngineSettings.from_environment()
+    return Engine(
+        JOURNEYS,
+        store=DynamoDBStore(settings.table_name, aws.dynamodb(), keep_seconds=settings.keep_seconds),
+        scheduler=scheduler(),
+        lease_seconds=LEASE_SECONDS,
+        budget=NO_STEPS,
+        callback_seconds=CALLBACK_SECONDS,
+        queued=True,
+    )
+
+
+@cache
+def scheduler() -> SqsScheduler:
+    """Return the scheduler of this execution environment."""
+    settings = EngineSettings.from_environment()
+    timers = Timers(settings.schedule_group, settings.schedule_role_arn, settings.queue_arn)
+    return SqsScheduler(aws.sqs(), settings.queue_url, aws.schedules(), timers)

@@ -1,0 +1,84 @@
+"""What a journey can wait for in its conversation, beside Timeout and the events that people send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable  # stepmark resolves annotations at run time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepmark import Happened, LookAgain, Observation, Request
+
+from conversation.record import Status
+from journeys.journey import Journey
+
+if TYPE_CHECKING:
+    from conversation.record import Conversation
+
+type Into[Payload] = str | Callable[[Payload], object]
+
+
+class Attribute(Observation[str]):
+    """The conversation has an attribute of that name, whoever has written it, and whenever.
+
+        On("reason", Attribute("reason", into="reason"))
+
+    into: the journey's field that takes the text, or a callable that does.
+    """
+
+    def __init__(self, name: str, into: Into[str]) -> None:
+        self._name = name
+        self._into = into
+
+    def look(self, request: Request[None]) -> Happened | None:
+        conversation = _conversation(request)
+        value = conversation.attributes.get(self._name) if conversation else None
+        return None if value is None else Happened(value)
+
+    def handle(self, request: Request[None], payload: str) -> None:
+        _store(request, self._into, payload)
+
+
+@dataclass(frozen=True)
+class Identification:
+    """How the identification ended: a final status, and the caller's identity when that is SUCCESS."""
+
+    status: str
+    identity: dict[str, str] | None
+
+
+class Identified(Observation[Identification]):
+    """The identification has ended, one way or another.
+
+        On("identified", Identified(into=self.on_identified))
+
+    into: the journey's field that takes the Identification, or a callable that does.
+    """
+
+    def __init__(self, into: Into[Identification]) -> None:
+        self._into = into
+
+    def look(self, request: Request[None]) -> Happened | LookAgain | None:
+        conversation = _conversation(request)
+        if conversation is None:
+            return None
+        if conversation.status is Status.ONGOING:
+            # If everything else has died by then, this very look writes TIMED_OUT.
+            return LookAgain(conversation.deadline_at.timestamp())
+        identity = conversation.identity
+        return Happened(Identification(conversation.status, None if identity is None else dict(identity)))
+
+    def handle(self, request: Request[None], payload: Identification) -> None:
+        _store(request, self._into, payload)
+
+
+def _conversation(request: Request[None]) -> Conversation | None:
+    if not isinstance(request.state, Journey):
+        raise TypeError("only a Journey has a conversation to wait for")
+    return request.state.conversation()
+
+
+def _store[Payload](request: Request[None], into: Into[Payload], payload: Payload) -> None:
+    if callable(into):
+        into(payload)
+    else:
+        setattr(request.state, into, payload)

@@ -1,0 +1,56 @@
+"""What every journey has: the conversation it belongs to, and its way of reading and writing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from stepmark import Workflow
+
+from conversation import timestamps
+from conversation.errors import ConversationNotFound
+from conversation.store import conversations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from conversation.record import Conversation
+
+
+@dataclass
+class Journey(Workflow):
+    """A workflow that belongs to a conversation.
+
+        @dataclass
+        class CallBack(Journey, name="call-back"):
+            reason: str = field(default="", init=False)
+
+            def definition(self) -> Section:
+                return Section(
+                    Wait("for the reason", On("reason", Attribute("reason", into="reason"))),
+                    Step("answer", lambda: self.write_attributes({"say": "We will call you back."})),
+                )
+
+    Its name is the `{journey}` of the API. Whoever starts it may give values for its fields, but not for
+    those with `init=False`, which are the journey's own.
+    """
+
+    conversation_id: str
+
+    def conversation(self) -> Conversation | None:
+        """The conversation as it stands, or None when it is no longer kept. Raises StoreUnavailable."""
+        try:
+            return conversations().read(self.conversation_id, timestamps.now())
+        except ConversationNotFound:
+            return None
+
+    def write_attributes(self, change: Mapping[str, str | None]) -> bool:
+        """Set attributes, delete those that are None; False when the conversation is no longer kept.
+
+        To be called by a step. Raises StoreUnavailable, and InvalidRequest when they do not fit.
+        """
+        try:
+            conversations().change_attributes(self.conversation_id, change, timestamps.now())
+        except ConversationNotFound:
+            return False
+        return True

@@ -1,0 +1,91 @@
+"""Keep a very important caller who wants to cancel: a supervisor may approve an offer during the call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stepmark import Finish, Go, If, On, Section, Step, Timeout, Wait, WaitFor
+
+from journeys import crm
+from journeys.events import Attribute, Identification, Identified
+from journeys.journey import Journey
+
+_WORDS = {
+    "approved": "Good news: {offer}, if you stay with us.",
+    "denied": "I am sorry, there is no offer that I could make you today.",
+    "timed out": "I am sorry, nobody could answer in time. We will call you back.",
+}
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a supervisor sends with `approve` or `deny`."""
+
+    by: str
+    reason: str
+
+
+@dataclass
+class Retention(Journey, name="retention"):
+    """Attributes it reads: `reason`. Attributes it writes: `retention` (asked, approved, denied, timed out),
+    `retention_offer`, and `say`, the IVR's next words.
+    """
+
+    offer: str = "one month free"
+    answer_within_seconds: int = 600
+    segment: str = field(default="", init=False)
+    customer_id: str = field(default="", init=False)
+    reason: str = field(default="", init=False)
+    decision: str = field(default="", init=False)
+    decided: Decision | None = field(default=None, init=False)
+    crm_note: str = field(default="", init=False)
+
+    def definition(self) -> Section:
+        return Section(
+            Wait("for the identity", On("identified", Identified(into=self.on_identified))),
+            If(self.segment != "vip", "not very important", Finish("no offer")),
+            Wait(
+                "for the reason of the call",
+                On("reason", Attribute("reason", into="reason")),
+                On("no reason", Timeout(minutes=15), Finish("no offer")),
+            ),
+            If(self.reason != "cancel", "another reason", Finish("no offer")),
+            Go("tell the CRM", Step("note in the CRM", self.note_in_crm, into="crm_note")),
+            Step("ask the supervisor", self.ask),
+            Wait(
+                "for the supervisor",
+                On("approve", self.on_approve),
+                On("deny", self.on_deny),
+                On("too late", Timeout(seconds=self.answer_within_seconds)),
+            ),
+            Step("tell the IVR", self.tell),
+            WaitFor("the CRM to know", self.crm_note != ""),
+            Finish(self.decision or "timed out"),
+        )
+
+    def on_identified(self, identification: Identification) -> None:
+        identity = identification.identity or {}
+        self.segment = identity.get("segment", "")
+        self.customer_id = identity.get("customerId", "")
+
+    def ask(self) -> None:
+        self.write_attributes(
+            {"retention": "asked", "retention_offer": self.offer, "say": "One moment, I am asking for you."}
+        )
+
+    def on_approve(self, decision: Decision) -> str:
+        return self._decide("approved", decision)
+
+    def on_deny(self, decision: Decision) -> str:
+        return self._decide("denied", decision)
+
+    def _decide(self, what: str, decision: Decision) -> str:
+        self.decision, self.decided = what, decision
+        return what
+
+    def tell(self) -> None:
+        decision = self.decision or "timed out"
+        self.write_attributes({"retention": decision, "say": _WORDS[decision].format(offer=self.offer)})
+
+    def note_in_crm(self) -> str:
+        return crm.note(self.customer_id, f"wants to cancel; {self.offer} was proposed to a supervisor")

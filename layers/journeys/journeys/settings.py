@@ -1,0 +1,74 @@
+"""What the template hands to the functions behind journeys; nothing else here reads `os.environ`."""
+
+import os
+from dataclasses import dataclass
+from typing import Self
+
+from conversation.errors import ConfigurationError
+
+
+def _text(name: str) -> str:
+    value = os.environ.get(name, "")
+    if not value:
+        raise ConfigurationError(f"set the environment variable {name}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Where workflows are kept and for how long once they are over, and how they are woken up."""
+
+    table_name: str
+    keep_seconds: int
+    queue_url: str
+    queue_arn: str
+    schedule_group: str
+    schedule_role_arn: str
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read WORKFLOW_TABLE, RETENTION_HOURS, RESUME_QUEUE_URL and _ARN, SCHEDULE_GROUP and _ROLE_ARN."""
+        return cls(
+            table_name=_text("WORKFLOW_TABLE"),
+            keep_seconds=int(_text("RETENTION_HOURS")) * 3600,
+            queue_url=_text("RESUME_QUEUE_URL"),
+            queue_arn=_text("RESUME_QUEUE_ARN"),
+            schedule_group=_text("SCHEDULE_GROUP"),
+            schedule_role_arn=_text("SCHEDULE_ROLE_ARN"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """Where wake-ups are sent."""
+
+    queue_url: str
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read RESUME_QUEUE_URL."""
+        return cls(queue_url=_text("RESUME_QUEUE_URL"))
+
+
+@dataclass(frozen=True, slots=True)
+class CrmSettings:
+    """Where the CRM takes notes; an empty URL: there is none."""
+
+    url: str
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read CRM_URL."""
+        return cls(url=os.environ.get("CRM_URL", "").rstrip("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class SweepSettings:
+    """Where workflows are kept."""
+
+    table_name: str
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read WORKFLOW_TABLE."""
+        return cls(table_name=_text("WORKFLOW_TABLE"))
