@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from itertools import batched
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -19,8 +18,6 @@ from journeys.settings import QueueSettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-
-_MOST_ENTRIES = 10  # of one SendMessageBatch
 
 
 class QueueUnavailable(TemporarilyUnavailable):
@@ -37,19 +34,13 @@ class Wakeup(TypedDict):
 
 def send(wakeups: Iterable[Wakeup], delay_seconds: int = 0) -> None:
     """Put wake-ups into the resume queue. Raises QueueUnavailable when one of them may not have arrived."""
-    for batch in batched(wakeups, _MOST_ENTRIES, strict=False):
+    for wakeup in wakeups:
         try:
-            answer = aws.sqs().send_message_batch(
-                QueueUrl=_queue_url(),
-                Entries=[
-                    {"Id": str(number), "MessageBody": json.dumps(wakeup), "DelaySeconds": delay_seconds}
-                    for number, wakeup in enumerate(batch)
-                ],
+            aws.sqs().send_message(
+                QueueUrl=_queue_url(), MessageBody=json.dumps(wakeup), DelaySeconds=delay_seconds
             )
         except (ClientError, BotoCoreError) as error:
-            raise QueueUnavailable(f"SQS did not answer ({aws.reason(error)})") from error
-        if answer.get("Failed"):
-            raise QueueUnavailable(f"SQS did not take {len(answer['Failed'])} of {len(batch)} messages")
+            raise QueueUnavailable(f"SQS did not take a message ({aws.reason(error)})") from error
 
 
 @cache
