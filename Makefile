@@ -10,7 +10,7 @@ DEVELOPMENT := $(VENVS)/development/bin
 CHECKED := functions layers/conversation layers/journeys layers/stepmark tests local benchmarks
 
 help: ## list the commands
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 # --- environments: one for development, and one each for tools whose own pins would clash ------------
 

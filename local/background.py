@@ -133,8 +133,9 @@ def hold(directory: Path = DIRECTORY) -> int:
 def _end(state: _State, directory: Path) -> None:
     if holder := state.holder.find():
         holder.terminate()
-        with suppress(psutil.TimeoutExpired):
-            holder.wait(_END_DEADLINE_SECONDS)
+    until = time.monotonic() + _END_DEADLINE_SECONDS
+    while state.holder.find() and time.monotonic() < until:
+        time.sleep(0.05)
     for process in (state.holder, *state.held):
         if process.find():
             os.killpg(process.pid, signal.SIGKILL)

@@ -4,7 +4,6 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -15,6 +14,7 @@ from local.companies import SOURCES, Behaviour, Companies, Customer, Fault, Sour
 from local.console import console, heading
 from local.errors import StoryError
 from local.ivr import Ivr
+from local.parallel import in_parallel
 from local.scene import Document, Scene, summary
 from local.system import System
 from local.warm_up import warm_up_lookups
@@ -79,8 +79,7 @@ def _repeated_start(companies: Companies, scene: Scene) -> None:
     companies.know("gamma", {scene.number: _AT_GAMMA})
     scene.started = time.monotonic()
     scene.left("POST /conversations, twice at once")
-    with ThreadPoolExecutor(2) as threads:
-        replies = list(threads.map(lambda _: scene.ivr.start(scene.conversation_id, scene.number), range(2)))
+    replies = in_parallel(lambda _: scene.ivr.start(scene.conversation_id, scene.number), range(2))
     for reply in replies:
         scene.left(f"  {reply.status} {summary(reply.document)}")
     document = scene.when_all_have_answered()

@@ -4,7 +4,6 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from botocore.config import Config
 from local.companies import SOURCES, Behaviour, Companies, Source, invented_customer
 from local.errors import WarmUpError
 from local.ivr import Ivr
+from local.parallel import in_parallel
 from local.stack import Stack
 
 if TYPE_CHECKING:
@@ -36,13 +36,12 @@ def warm_up(stack: Stack, companies: Companies, ivr: Ivr, *, at_once: int = 1) -
     warm_up_lookups(stack, companies, at_once=at_once)
     numbers = _prepare_callers(companies, at_once)
     until = time.monotonic() + _DEADLINE_SECONDS
-    with ThreadPoolExecutor(at_once) as threads:
-        while True:
-            answers = list(threads.map(lambda number: _take_call(ivr, number), numbers))
-            if all(answer == dict.fromkeys(SOURCES, "MATCH") for answer in answers):
-                break
-            if time.monotonic() > until:
-                raise WarmUpError(f"after {_DEADLINE_SECONDS} s the functions still answer {answers}")
+    while True:
+        answers = in_parallel(lambda number: _take_call(ivr, number), numbers)
+        if all(answer == dict.fromkeys(SOURCES, "MATCH") for answer in answers):
+            break
+        if time.monotonic() > until:
+            raise WarmUpError(f"after {_DEADLINE_SECONDS} s the functions still answer {answers}")
     companies.forget()
 
 
@@ -78,8 +77,7 @@ def warm_up_lookups(stack: Stack, companies: Companies, *, at_once: int = 1) -> 
         }
         functions.invoke(FunctionName=names[source], Payload=json.dumps(event))
 
-    with ThreadPoolExecutor(len(calls)) as threads:
-        list(threads.map(invoke, calls))
+    in_parallel(invoke, calls)
 
 
 def _prepare_callers(companies: Companies, count: int) -> list[str]:

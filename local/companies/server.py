@@ -34,6 +34,7 @@ from local.companies.model import (
 
 _DRIP_SECONDS = 0.2
 _BACKLOG = 2048
+_OTHER_NUMBER = "+33199009999"
 _DIRECTORY = TypeAdapter[Directory](Directory)
 _BEHAVIOURS = TypeAdapter(dict[Source, Behaviours])
 
@@ -175,7 +176,7 @@ async def _lookup(
     document = _DOCUMENTS[source]
     if behaviour.fault is Fault.WRONG_NUMBER:
         world.tell(source, number, behaviour.fault.value)
-        return web.json_response(document("+33199009999", invented_customer(source, number)))
+        return web.json_response(document(_OTHER_NUMBER, invented_customer(source, _OTHER_NUMBER)))
     if behaviour.fault is not None:
         world.tell(source, number, behaviour.fault.value)
         someone = document(number, customer or invented_customer(source, number))

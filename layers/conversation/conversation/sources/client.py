@@ -11,9 +11,11 @@ It shrinks when the deadline is nearer than usual, so that the answer can still 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from dataclasses import dataclass
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING
 
 import httpx
@@ -23,6 +25,10 @@ from conversation.errors import SourceUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
+
+# Both log the URLs that they call, and alpha's and gamma's hold the caller's number.
+for _library in ("httpx", "httpcore"):
+    logging.getLogger(_library).setLevel(logging.WARNING)
 
 MAXIMUM_ANSWER_BYTES = 256 * 1024
 _CONNECT_SECONDS = 1.5
@@ -161,5 +167,7 @@ def _http() -> httpx.AsyncClient:
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=60),
         follow_redirects=False,
         trust_env=False,
+        # Callers share this client: a company's session of one of them must not go out with the next.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         headers={"Accept": "application/json", "User-Agent": "meanwhile"},
     )
