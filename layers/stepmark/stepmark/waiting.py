@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from stepmark.errors import DefinitionError, HandlerFailed, PayloadRefused, StateError, UnknownStatement
 from stepmark.handlers import Handler, Request, call_with_payload, decode_payload, encode
-from stepmark.record import Awaited, Event, Teardown, Thread, Trouble
+from stepmark.record import MOST_EVENTS, Awaited, Event, Teardown, Thread, Trouble
 from stepmark.running import call
 from stepmark.statements import Timeout, Wait
 from stepmark.walk import first_of
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from stepmark.session import Session
     from stepmark.shape import Node, Tree
 
-    type _Win = tuple[float, int, Callable[[], None]]  # when it came, events before timers, what to do
+    type _Win = tuple[
+        float, int, Callable[[], None]
+    ]  # when it came, its place among equals (timers last), what to do
 
 
 def enter(session: Session, thread: Thread, node: Node) -> None:
@@ -77,16 +79,20 @@ def plan(session: Session, thread: Thread, node: Node, now: float) -> Callable[[
             if isinstance(handler, Timeout):
                 if awaited.fire_at is not None and awaited.fire_at <= now:
                     best = _earlier(
-                        best, (awaited.fire_at, 1, partial(_deliver, session, thread, node, on, None))
+                        best,
+                        (awaited.fire_at, MOST_EVENTS, partial(_deliver, session, thread, node, on, None)),
                     )
                 continue
             if not awaited.done and awaited.trouble.ready(now):
                 retry = partial(_set_up, session, thread, on)
                 if not awaited.trouble.attempt:
                     return retry
-        event = _event_for(session, thread.key, on, now)
-        if event is not None:
-            best = _earlier(best, (event.received_at, 0, partial(_deliver, session, thread, node, on, event)))
+        found = _event_for(session, thread.key, on, now)
+        if found is not None:
+            place, event = found
+            best = _earlier(
+                best, (event.received_at, place, partial(_deliver, session, thread, node, on, event))
+            )
     return best[2] if best is not None else retry
 
 
@@ -94,11 +100,12 @@ def _earlier(one: _Win | None, other: _Win) -> _Win:
     return other if one is None or other[:2] < one[:2] else one
 
 
-def _event_for(session: Session, key: str, on: Node, now: float) -> Event | None:
+def _event_for(session: Session, key: str, on: Node, now: float) -> tuple[int, Event] | None:
+    """The first stored event of that name, with its place in the queue."""
     names = {on.name, *on.aliases}
-    for event in session.progress.events:
+    for place, event in enumerate(session.progress.events):
         if event.event in names and event.thread in {None, key} and event.trouble.ready(now):
-            return event
+            return place, event
     return None
 
 
