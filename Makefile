@@ -40,4 +40,9 @@ lock: $(UV) ## pin every requirement again, with hashes
 	    -o requirements/$$name.txt requirements/$$name.in || exit 1; \
 	done
 
-.PHONY: help development emulator sam checkov lock
+# --- stepmark ------------------------------------------------------------------------------------------
+
+stepmark-fuzz: development ## 50,000 random workflows against plain Python
+	STEPMARK_EXAMPLES=50000 $(DEVELOPMENT)/pytest -q tests/stepmark/random --timeout 7200
+
+.PHONY: help development emulator sam checkov lock stepmark-fuzz

@@ -1,8 +1,9 @@
-"""Programs as plain data, how Hypothesis makes them, and the workflow class that runs one on stepmark.
+"""Programs as plain data, how they are made, and the workflow class that runs one on stepmark.
 
 A program is a list of the tuples below; `oracle.py` runs the same data without stepmark.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -168,107 +169,123 @@ class Mend:
 type Action = Send | Pass | Mend
 
 
-# -- how Hypothesis makes them ------------------------------------------------------------------------
+# -- how they are made --------------------------------------------------------------------------------
 
 
-class _Names:
-    """Names that no other statement of the program has."""
+class Tape:
+    """Decisions read from bytes that Hypothesis has made; when they run out, the simplest is taken.
 
-    def __init__(self) -> None:
-        self._count = 0
+    One draw of bytes instead of one a decision: that is many times as fast, and shrinks as well.
+    """
 
-    def __call__(self, kind: str) -> str:
-        self._count += 1
-        return f"{kind}{self._count}"
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self._at = 0
+        self._names = 0
+
+    def integer(self, least: int, most: int) -> int:
+        byte = self._content[self._at] if self._at < len(self._content) else 0
+        self._at += 1
+        return least + byte % (most - least + 1)
+
+    def pick[T](self, options: Sequence[T]) -> T:
+        return options[self.integer(0, len(options) - 1)]
+
+    def flag(self) -> bool:
+        return self.integer(0, 1) == 1
+
+    def name(self, kind: str) -> str:
+        """A name that no other statement of the program has."""
+        self._names += 1
+        return f"{kind}{self._names}"
 
 
-conditions = st.builds(Cond, st.sampled_from(VARIABLES), st.integers(-1, 6), st.booleans(), st.booleans())
-variables = st.sampled_from(VARIABLES)
-failures = st.sampled_from((0,) * 14 + (1, 2, 3))
+tapes = st.binary(min_size=100, max_size=400).map(Tape)  # long enough for most programs
+short_tapes = st.binary(min_size=40, max_size=60).map(Tape)
 
 
-@st.composite
-def programs(draw: st.DrawFn, depth: int = 3) -> Program:
+def make_program(tape: Tape) -> Program:
     """A whole program."""
-    return draw(_bodies(_Names(), depth, loop=False, once=True, least=3, most=6))
+    return _body(tape, 3, loop=False, once=True, least=3, most=6)
 
 
-@st.composite
-def _bodies(
-    draw: st.DrawFn, names: _Names, depth: int, *, loop: bool, once: bool, least: int = 1, most: int = 4
-) -> Program:
-    count = draw(st.integers(least, most))
-    return tuple(draw(_nodes(names, depth, loop=loop, once=once)) for _ in range(count))
+def _body(tape: Tape, depth: int, *, loop: bool, once: bool, least: int = 1, most: int = 4) -> Program:
+    return tuple(_node(tape, depth, loop=loop, once=once) for _ in range(tape.integer(least, most)))
 
 
-@st.composite
-def _nodes(draw: st.DrawFn, names: _Names, depth: int, *, loop: bool, once: bool) -> Node:
-    kinds = ["do"] * 6 + ["fetch"] * 3
+def _node(tape: Tape, depth: int, *, loop: bool, once: bool) -> Node:
+    kinds: list[Callable[..., Node]] = [_do] * 6 + [_fetch] * 3
     if depth > 0:
-        kinds += ["choose"] * 4 + ["loop"] * 4 + ["await"] * 4 + ["thread"] * 4 + ["group"] * 2 + ["until"]
+        kinds += [_choose] * 4 + [_loop] * 4 + [_await] * 4 + [_thread] * 4 + [_group] * 2 + [_until]
     if loop or depth == 0:
-        kinds += ["jump"]
-    kind = draw(st.sampled_from(kinds))
-    make: dict[str, Any] = {
-        "choose": _choices,
-        "loop": _loops,
-        "await": _awaits,
-        "thread": _threads,
-        "group": _groups,
-    }
-    if kind in make:
-        made: Node = draw(make[kind](names, depth - 1, loop=loop, once=once))
-        return made
-    if kind == "do":
-        return Do(names("do"), draw(variables), draw(st.integers(-1, 3)), draw(failures), draw(st.booleans()))
-    if kind == "fetch":
-        variable = draw(st.none() | variables)
-        return Fetch(names("fetch"), variable, draw(st.integers(0, 5)), draw(failures), draw(st.booleans()))
-    if kind == "until":
-        return Until(names("until"), draw(conditions), draw(st.none() | variables))
+        kinds.append(_jump)
+    return tape.pick(kinds)(tape, depth - 1, loop=loop, once=once)
+
+
+def _cond(tape: Tape) -> Cond:
+    return Cond(tape.pick(VARIABLES), tape.integer(-1, 6), tape.flag(), tape.flag())
+
+
+def _failures(tape: Tape) -> int:
+    return tape.pick((0,) * 14 + (1, 2, 3))
+
+
+def _do(tape: Tape, _depth: int, **_: bool) -> Do:
+    return Do(tape.name("do"), tape.pick(VARIABLES), tape.integer(-1, 3), _failures(tape), tape.flag())
+
+
+def _fetch(tape: Tape, _depth: int, **_: bool) -> Fetch:
+    variable = tape.pick((None, *VARIABLES))
+    return Fetch(tape.name("fetch"), variable, tape.integer(0, 5), _failures(tape), tape.flag())
+
+
+def _until(tape: Tape, _depth: int, **_: bool) -> Until:
+    return Until(tape.name("until"), _cond(tape), tape.pick((None, *VARIABLES)))
+
+
+def _jump(tape: Tape, _depth: int, *, loop: bool, once: bool) -> Jump:
+    del once
     jumps = ("break", "break", "continue", "continue", "return", "finish") if loop else ("return", "finish")
-    return Jump(draw(st.sampled_from(jumps)), draw(variables))
+    return Jump(tape.pick(jumps), tape.pick(VARIABLES))
 
 
-@st.composite
-def _choices(draw: st.DrawFn, names: _Names, depth: int, *, loop: bool, once: bool) -> Choose:
-    inner = _bodies(names, depth, loop=loop, once=once)
+def _choose(tape: Tape, depth: int, *, loop: bool, once: bool) -> Choose:
+    count, last = tape.integer(1, 3), tape.flag()
     branches: list[tuple[Cond | None, str, Program]] = [
-        (draw(conditions), names("if"), draw(inner)) for _ in range(draw(st.integers(1, 3)))
+        (_cond(tape), tape.name("if"), _body(tape, depth, loop=loop, once=once)) for _ in range(count)
     ]
-    if draw(st.booleans()):
-        branches.append((None, names("else"), draw(inner)))
-    return Choose(tuple(branches), draw(st.booleans()))
+    if last:
+        branches.append((None, tape.name("else"), _body(tape, depth, loop=loop, once=once)))
+    return Choose(tuple(branches), tape.flag())
 
 
-@st.composite
-def _loops(draw: st.DrawFn, names: _Names, depth: int, *, loop: bool, once: bool) -> Loop:
-    del loop, once
-    body = draw(_bodies(names, depth, loop=True, once=False))
-    return Loop(names("loop"), draw(st.integers(0, 3)), draw(st.none() | st.none() | conditions), body)
+def _loop(tape: Tape, depth: int, **_: bool) -> Loop:
+    cond = _cond(tape) if tape.integer(0, 2) == 0 else None
+    return Loop(tape.name("loop"), tape.integer(0, 3), cond, _body(tape, depth, loop=True, once=False))
 
 
-@st.composite
-def _awaits(draw: st.DrawFn, names: _Names, depth: int, *, loop: bool, once: bool) -> Await:
+def _await(tape: Tape, depth: int, *, loop: bool, once: bool) -> Await:
     events = []
-    for _ in range(draw(st.integers(1, 3))):
-        kind = draw(st.sampled_from(("function", "handler", "timer")))
-        body = draw(_bodies(names, depth, loop=loop, once=once, least=0, most=2))
-        events.append(Event(names("event"), kind, draw(variables), draw(st.integers(0, 20)), body))
-    return Await(names("wait"), tuple(events))
+    for _ in range(tape.integer(1, 3)):
+        kind, variable, seconds = (
+            tape.pick(("function", "handler", "timer")),
+            tape.pick(VARIABLES),
+            tape.integer(0, 20),
+        )
+        body = _body(tape, depth, loop=loop, once=once, least=0, most=2)
+        events.append(Event(tape.name("event"), kind, variable, seconds, body))
+    return Await(tape.name("wait"), tuple(events))
 
 
-@st.composite
-def _threads(draw: st.DrawFn, names: _Names, depth: int, *, loop: bool, once: bool) -> Thread:
+def _thread(tape: Tape, depth: int, *, loop: bool, once: bool) -> Thread:
     del loop
-    ident = draw(st.sampled_from((None, "x"))) if once else None  # a thread with an id may run once at a time
-    return Thread(names("thread"), ident, draw(_bodies(names, depth, loop=False, once=once)))
+    ident = tape.pick((None, "x")) if once else None  # a thread with an id may run once at a time
+    return Thread(tape.name("thread"), ident, _body(tape, depth, loop=False, once=once))
 
 
-@st.composite
-def _groups(draw: st.DrawFn, names: _Names, depth: int, *, loop: bool, once: bool) -> Group:
-    prefix = names("scope") if draw(st.booleans()) else None
-    return Group(prefix, draw(_bodies(names, depth, loop=loop, once=once)))
+def _group(tape: Tape, depth: int, *, loop: bool, once: bool) -> Group:
+    prefix = tape.name("scope") if tape.flag() else None
+    return Group(prefix, _body(tape, depth, loop=loop, once=once))
 
 
 def events_of(program: Program, prefix: str = "") -> list[tuple[str, str]]:

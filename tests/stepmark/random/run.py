@@ -3,15 +3,13 @@
 from concurrent.futures import Executor, Future
 from typing import Any
 
-import pytest
-from hypothesis import strategies as st
-from stepmark import Engine, Snapshot, WorkflowClosed, session
+from stepmark import Engine, Snapshot, WorkflowClosed
 from stepmark.context import StepContext
 from stepmark.running import call
 from stepmark.testing import VirtualClock, run_due
 
 from tests.stepmark.random.oracle import Oracle
-from tests.stepmark.random.programs import Action, Mend, Pass, Program, Random, Send, World, sendable
+from tests.stepmark.random.programs import Action, Mend, Pass, Program, Random, Send, Tape, World, sendable
 
 WORKFLOW_ID = "w"
 START = 1_000_000.0
@@ -26,11 +24,6 @@ def begin_at_once(function: Any, context: StepContext, executor: Executor) -> Fu
     except BaseException as error:  # noqa: BLE001 - crashes of the tests included
         future.set_exception(error)
     return future
-
-
-@pytest.fixture(autouse=True)
-def _deterministic(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "begin", begin_at_once)
 
 
 def act(engine: Engine, clock: VirtualClock, action: Action, number: int) -> Any:
@@ -68,8 +61,7 @@ def handler_effects() -> list[str]:
     return [effect for effect in World.effects if effect.startswith(("setup", "teardown"))]
 
 
-@st.composite
-def schedules(draw: st.DrawFn, program: Program, most: int = 10) -> list[Action]:
+def make_schedule(tape: Tape, program: Program, most: int = 10) -> list[Action]:
     """What happens from outside, chosen while the oracle runs: mostly what the program waits for."""
     oracle = Oracle(program, now=START)
     oracle.start()
@@ -78,14 +70,14 @@ def schedules(draw: st.DrawFn, program: Program, most: int = 10) -> list[Action]
     while len(actions) < most and not oracle.finished:
         kinds = ["pass"] + (["mend"] if oracle.status == "PARKED" else []) + (["known"] if known else [])
         kinds += ["awaited"] * 3 if oracle.awaited() else []
-        match draw(st.sampled_from(kinds)):
+        match tape.pick(kinds):
             case "pass":
-                action: Action = Pass(draw(st.integers(0, 15)))
+                action: Action = Pass(tape.integer(0, 15))
             case "mend":
                 action = Mend()
             case kind:
                 names = oracle.awaited() if kind == "awaited" else known
-                action = Send(draw(st.sampled_from(names)), draw(st.integers(-1, 3)), draw(st.booleans()))
+                action = Send(tape.pick(names), tape.integer(-1, 3), tape.flag())
         oracle.do(action, len(actions))
         actions.append(action)
     return actions
