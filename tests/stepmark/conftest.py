@@ -1,4 +1,4 @@
-"""What stepmark's tests share; prints the seed of the random ones, so that a failing run can be repeated."""
+"""What stepmark's tests share; prints the seed of the random ones, so that a run can be repeated."""
 
 import pytest
 from stepmark import session
@@ -7,8 +7,8 @@ from tests.stepmark.random.run import begin_at_once
 from tests.stepmark.random.settings import EXAMPLES, SEED
 
 
-def pytest_report_header() -> str:
-    return f"stepmark: STEPMARK_SEED={SEED} STEPMARK_EXAMPLES={EXAMPLES}"
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line(f"stepmark's random tests: STEPMARK_SEED={SEED} STEPMARK_EXAMPLES={EXAMPLES}")
 
 
 @pytest.fixture
