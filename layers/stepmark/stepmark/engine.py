@@ -133,7 +133,8 @@ class Engine:
         cls = self._class_of(record.workflow)
         if not record.leased(self.machinery.clock.now()):
             session = Session(self.machinery, cls, record, budget)
-            self._attend(session, session.run)
+            with suppress(VersionConflict):  # somebody else was faster, and runs it now
+                self._attend(session, session.run)
         return self.get(workflow_id)
 
     def callback(
