@@ -89,3 +89,10 @@ lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
 	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local
 
 .PHONY: test test-unit test-integration test-architecture test-e2e e2e lint
+
+# --- stepmark ------------------------------------------------------------------------------------------
+
+stepmark-fuzz: development ## 50,000 random workflows against plain Python
+	STEPMARK_EXAMPLES=50000 $(DEVELOPMENT)/pytest -q tests/stepmark/random --timeout 7200
+
+.PHONY: stepmark-fuzz

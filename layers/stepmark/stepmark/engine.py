@@ -140,7 +140,10 @@ class Engine:
         cls = self._class_of(record.workflow)
         if record.lease_owner == QUEUE or not record.leased(self.machinery.clock.now()):
             session = Session(self.machinery, cls, record, budget)
-            record = self._attend(session, session.run)
+            try:
+                record = self._attend(session, session.run)
+            except VersionConflict:  # somebody else was faster, and runs it now
+                record = self._load(workflow_id)
         return self._snapshot(record)
 
     def look(self, workflow_id: str) -> Snapshot:

@@ -380,8 +380,10 @@ class Session:
     def cancel(self) -> None:
         """End the workflow now, whoever runs it."""
         self.close(Status.CANCELLED, None)
-        if self.plan(self.clock.now()) is None:
-            self.ledger.write(self.status, self.text, self.progress, due_at=None, held=False)
+        now = self.clock.now()
+        if self.plan(now) is None:
+            status = self._status(now, running=False)
+            self.ledger.write(status, self.text, self.progress, due_at=None, held=False)
         else:
             self.claim()
             self.drive()

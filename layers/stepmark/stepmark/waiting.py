@@ -18,7 +18,7 @@ from stepmark.handlers import (
     decode_payload,
     encode,
 )
-from stepmark.record import Awaited, Event, Teardown, Thread, Trouble
+from stepmark.record import MOST_EVENTS, Awaited, Event, Teardown, Thread, Trouble
 from stepmark.running import call
 from stepmark.statements import Timeout, Wait
 from stepmark.walk import first_of
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from stepmark.session import Session
     from stepmark.shape import Node, Tree
 
-    type _Win = tuple[float, int, partial[None]]  # when it came, events before timers, what to do
+    # when it came, its place among equals (timers last), what to do
+    type _Win = tuple[float, int, partial[None]]
 
 
 def enter(session: Session, thread: Thread, node: Node) -> None:
@@ -115,27 +116,28 @@ def _win(session: Session, thread: Thread, node: Node, on: Node, now: float) -> 
         fire_at = thread.awaited[on.name].fire_at
         if fire_at is None or fire_at > now:
             return None
-        return fire_at, 1, partial(_deliver, session, thread, node, on, None)
+        return fire_at, MOST_EVENTS, partial(_deliver, session, thread, node, on, None)
     if isinstance(handler, Observation):
         event = _seen(thread.awaited[on.name], on)
-        if event is None or not event.trouble.ready(now):
-            return None
+        found = None if event is None or not event.trouble.ready(now) else (0, event)
     else:
-        event = _event_for(session, thread.key, on, now)
-    return (
-        None if event is None else (event.received_at, 0, partial(_deliver, session, thread, node, on, event))
-    )
+        found = _event_for(session, thread.key, on, now)
+    if found is None:
+        return None
+    place, event = found
+    return event.received_at, place, partial(_deliver, session, thread, node, on, event)
 
 
 def _earlier(one: _Win | None, other: _Win) -> _Win:
     return other if one is None or other[:2] < one[:2] else one
 
 
-def _event_for(session: Session, key: str, on: Node, now: float) -> Event | None:
+def _event_for(session: Session, key: str, on: Node, now: float) -> tuple[int, Event] | None:
+    """The first stored event of that name, with its place in the queue."""
     names = {on.name, *on.aliases}
-    for event in session.progress.events:
+    for place, event in enumerate(session.progress.events):
         if event.event in names and event.thread in {None, key} and event.trouble.ready(now):
-            return event
+            return place, event
     return None
 
 
