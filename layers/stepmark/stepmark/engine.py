@@ -209,7 +209,7 @@ class Engine:
         """
         while True:
             record = self._load(workflow_id)
-            if record.status.closed:
+            if Progress.from_json(record.progress).ended is not None:
                 return self._snapshot(record)
             session = Session(self.machinery, self._class_of(record.workflow), record)
             try:
@@ -234,8 +234,8 @@ class Engine:
         and WorkflowBusy while another worker runs the workflow.
         """
         session = self._session_alone(workflow_id)
-        if session.status.closed:
-            raise WorkflowClosed(f"workflow {workflow_id!r} is {session.status}: it can't be moved")
+        if session.progress.ended is not None:
+            raise WorkflowClosed(f"workflow {workflow_id!r} is {session.progress.ended}: it can't be moved")
         if thread not in session.progress.threads:
             known = ", ".join(map(repr, session.progress.threads))
             raise UnknownThread(f"workflow {workflow_id!r} has no thread {thread!r}; it has: {known}")
@@ -297,8 +297,8 @@ class Engine:
         event_id = message.event_id
         if event_id is not None and event_id in progress.outputs:
             return progress.outputs[event_id]
-        if record.status.closed:
-            raise WorkflowClosed(f"workflow {workflow_id!r} is {record.status}: it takes no more events")
+        if progress.ended is not None:
+            raise WorkflowClosed(f"workflow {workflow_id!r} is {progress.ended}: it takes no more events")
         self._check_event(session, message)
         repeated = event_id is not None and any(event.event_id == event_id for event in progress.events)
         if not repeated and not progress.room_for(message.payload):
@@ -314,8 +314,8 @@ class Engine:
         self._attend(session, session.run, quiet=False)
         if session.refused is not None:
             raise session.refused
-        if session.event is not None and session.status.closed:
-            raise WorkflowClosed(f"workflow {workflow_id!r} was {session.status} before it took the event")
+        if session.event is not None and progress.ended is not None:
+            raise WorkflowClosed(f"workflow {workflow_id!r} was {progress.ended} before it took the event")
         return session.output if event_id is None else progress.outputs.get(event_id, session.output)
 
     def _check_event(self, session: Session, message: Event) -> None:

@@ -58,7 +58,6 @@ class Session:
         self.ledger = Ledger(machinery, record)
         self.workflow_id = record.workflow_id
         self.progress = Progress.from_json(record.progress)
-        self.status = record.status
         self.text = record.state
         self.event: Event | None = None  # the event whose sender waits in this very call
         self.output: Any = None
@@ -111,7 +110,7 @@ class Session:
         for teardown in self.progress.teardowns:
             if teardown.trouble.ready(now):
                 return partial(waiting.tear_down, self, teardown)
-        if self.status.closed:
+        if self.progress.ended is not None:
             return None
         chosen: Work | None = None
         for thread in self.progress.threads.values():
@@ -371,7 +370,7 @@ class Session:
         """End the workflow: its threads are over, what they waited for is torn down."""
         for thread in self.progress.threads.values():
             waiting.leave(self, thread, None)
-        self.status = status
+        self.progress.ended = status
         self.progress.threads = {}
         self.progress.events = []
         self.progress.result = result
@@ -459,7 +458,6 @@ class Session:
     def _revert(self, error: RecordTooLarge) -> None:
         """Drop what does not fit into the store, and park the thread that was about to commit it."""
         record = self.ledger.record
-        self.status = record.status
         self.text = record.state
         self.progress = Progress.from_json(record.progress)
         self.load()
@@ -469,10 +467,12 @@ class Session:
         thread.trouble = Trouble(1, None, told(thread.at, error), parked=True)
 
     def _status(self, now: float, *, running: bool) -> Status:
-        if self.status.closed:
-            return self.status
         troubles = [trouble for trouble in self.progress.troubles() if trouble.attempt or trouble.parked]
-        if self.progress.error is not None or any(trouble.parked for trouble in troubles):
+        if any(trouble.parked for trouble in troubles):
+            return Status.PARKED
+        if self.progress.ended is not None:
+            return self.progress.ended
+        if self.progress.error is not None:
             return Status.PARKED
         if running or any(trouble.retry_at is not None for trouble in troubles) or self.plan(now) is not None:
             return Status.RUNNING
