@@ -219,7 +219,7 @@ class Session:
 
     def look(self) -> None:
         """Look for what the threads wait for, and go on if something has happened."""
-        if self._tree is not None and not self.status.closed:
+        if self._tree is not None and self.progress.ended is None:
             waiting.look_now(self)
             if self.unsaved:
                 self.drive()
