@@ -23,8 +23,10 @@ import boto3
 import pytest
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
+import journeys.queue
 from conversation.sources import lookup
 from conversation.store import conversations
+from journeys import engines, sweeping
 from tests.support.simulated_aws import ACCOUNT, REGION, simulated_aws
 from tests.support.template import Reference, Template
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 CALLER = "+33612345678"
 SOURCES = ("alpha", "beta", "gamma")
 TABLE = "Conversations"
+WORKFLOWS = "Workflows"
 
 # Nothing listens on the discard port of the loopback interface: a lookup that a test forgot fails.
 NOWHERE = {
@@ -115,6 +118,10 @@ class Cloud:
             "pathParameters": {"conversationId": conversation_id} if conversation_id is not None else None,
             "queryStringParameters": dict(query) if query else None,
         }
+        return self.answer(function, event)
+
+    def answer(self, function: str, event: Any) -> Answer:
+        """Call a function behind the API with an event."""
         answer = self.invoke(function, event)
         return Answer(answer["statusCode"], json.loads(answer["body"]), answer["headers"])
 
@@ -147,7 +154,7 @@ class Cloud:
 
     def wait_for_execution(self, conversation_id: str, seconds: float = 30) -> None:
         """Wait until the conversation's executions have ended, all of their branches included."""
-        mine = [one for one in self.executions() if one.input_data["conversationId"] == conversation_id]
+        mine = [one for one in self.executions() if f'"{conversation_id}"' in one.execution_input]
         wait_until(lambda: not any(one.exec_status == "RUNNING" for one in mine), seconds)
 
     def wait_for_executions(self, seconds: float = 30) -> None:
@@ -179,10 +186,12 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Iterator[Cloud]:
         return cloud.invoke(arn, payload)
 
     with pytest.MonkeyPatch.context() as patch, simulated_aws(invoke):
-        patch.setattr("conversation.settings.os", SimpleNamespace(environ=_FunctionEnvironment()))
+        for settings in ("conversation.settings.os", "journeys.settings.os"):
+            patch.setattr(settings, SimpleNamespace(environ=_FunctionEnvironment()))
         functions = _name_functions(template, known)
         _create_secrets(template, known)
         _create_table(template, known)
+        _create_workflows(template, known)
         definition = _create_state_machine(template, known)
         cloud = Cloud(
             functions={
@@ -238,8 +247,23 @@ def _create_table(template: Template, known: dict[Reference, str]) -> None:
     properties = template.properties("ConversationTable", known)
     _client("dynamodb").create_table(
         TableName=TABLE,
+        StreamSpecification={"StreamEnabled": True, **properties["StreamSpecification"]},
         **{key: properties[key] for key in ("BillingMode", "KeySchema", "AttributeDefinitions")},
     )
+
+
+def _create_workflows(template: Template, known: dict[Reference, str]) -> None:
+    """What journeys need: their table, their queue with its dead letters, and where timers are kept."""
+    known[Reference("WorkflowTable")] = WORKFLOWS
+    properties = template.properties("WorkflowTable", known)
+    keys = ("BillingMode", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes")
+    _client("dynamodb").create_table(TableName=WORKFLOWS, **{key: properties[key] for key in keys})
+    for name in ("ResumeDeadLetterQueue", "ResumeQueue"):
+        known[Reference(name)] = _client("sqs").create_queue(QueueName=name)["QueueUrl"]
+        known[Reference(name, "Arn")] = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+    _client("scheduler").create_schedule_group(Name="timers")
+    known[Reference("TimerGroup")] = "timers"
+    known[Reference("TimerRole", "Arn")] = f"arn:aws:iam::{ACCOUNT}:role/TimerRole"
 
 
 def _create_state_machine(template: Template, known: dict[Reference, str]) -> str:
@@ -260,6 +284,8 @@ def _forget_what_functions_remember() -> None:
     conversations.cache_clear()
     import_module("functions.start_identification.app")._settings.cache_clear()
     lookup._secrets().store.clear()
+    for remembered in (engines.engine, engines.scheduler, journeys.queue._queue_url, sweeping._store):
+        remembered.cache_clear()
 
 
 def _context(function: str) -> SimpleNamespace:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable  # stepmark resolves annotations at run time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -62,8 +63,8 @@ class Identified(Observation[Identification]):
         if conversation is None:
             return None
         if conversation.status is Status.ONGOING:
-            # If everything else has died by then, this very look writes TIMED_OUT.
-            return LookAgain(conversation.deadline_at.timestamp())
+            # If everything else has died by then, that look itself makes it TIMED_OUT.
+            return LookAgain(max(conversation.deadline_at.timestamp(), time.time() + 1))
         identity = conversation.identity
         return Happened(Identification(conversation.status, None if identity is None else dict(identity)))
 

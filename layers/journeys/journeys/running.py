@@ -29,7 +29,7 @@ def run(wakeup: Wakeup) -> None:
         scheduler().wake(workflow_id, wakeup["dueAt"])
         return
     try:
-        found = engine().look(workflow_id) if "look" in wakeup else engine().resume(workflow_id, STEPS)
+        found = engine().look(workflow_id, STEPS) if "look" in wakeup else engine().resume(workflow_id, STEPS)
     except WorkflowNotFound:
         looks = wakeup.get("look", MOST_LOOKS)
         if looks < MOST_LOOKS:

@@ -146,7 +146,7 @@ class Engine:
                 record = self._load(workflow_id)
         return self._snapshot(record)
 
-    def look(self, workflow_id: str) -> Snapshot:
+    def look(self, workflow_id: str, budget: Budget | None = None) -> Snapshot:
         """Look for the Observations that a workflow waits for, and go on if one has happened.
 
             engine.look("request-7")
@@ -158,7 +158,7 @@ class Engine:
             record = self._load(workflow_id)
             if record.status.closed:
                 return self._snapshot(record)
-            session = Session(self.machinery, self._class_of(record.workflow), record)
+            session = Session(self.machinery, self._class_of(record.workflow), record, budget)
             try:
                 if record.lease_owner is None:
                     return self._snapshot(self._attend(session, session.look, quiet=False))

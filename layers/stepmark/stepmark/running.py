@@ -7,6 +7,7 @@ import atexit
 import inspect
 import os
 import threading
+from contextvars import copy_context
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,7 @@ def begin(function: Callable[[], Any], context: StepContext, executor: Executor)
     """Call it alongside: an `async def` on the event loop, anything else on a thread."""
     if inspect.iscoroutinefunction(function):
         return asyncio.run_coroutine_threadsafe(_await(function(), context), _loop())
-    return executor.submit(call, function, context)
+    return executor.submit(copy_context().run, call, function, context)
 
 
 async def _await(awaitable: Awaitable[Any], context: StepContext) -> Any:

@@ -1,0 +1,185 @@
+"""The retention journey through its real functions: every ending, every order, every refusal."""
+
+from collections.abc import Iterator
+from itertools import permutations
+
+import pytest
+
+from conversation import timestamps
+from conversation.store import conversations
+from tests.support.cloud import Cloud
+from tests.support.journeys import APPROVAL, DAY, World, new_id, running, workflow_id
+
+
+@pytest.fixture
+def world(cloud: Cloud) -> Iterator[World]:
+    with running(cloud) as world:
+        yield world
+
+
+def wait_for_supervisor(world: World, conversation_id: str, fields: dict[str, object] | None = None) -> None:
+    world.begin(conversation_id)
+    assert world.start(conversation_id, fields).status == 202
+    world.identify(conversation_id)
+    world.settle()
+    world.give_reason(conversation_id)
+    world.settle()
+    assert world.get(conversation_id)["waitingFor"] == ["approve", "deny", "too late"]
+
+
+def test_a_supervisor_approves(world: World) -> None:
+    wait_for_supervisor(world, "c1", {"offer": "two months free"})
+    assert world.attributes("c1") == {
+        "reason": "cancel",
+        "retention": "asked",
+        "retention_offer": "two months free",
+        "say": "One moment, I am asking for you.",
+    }
+    answer = world.send("c1", "approve", APPROVAL)
+    assert (answer.status, answer.body) == (200, {"output": "approved"})
+    world.settle()
+    ended = world.get("c1")
+    assert (ended["status"], ended["result"], ended["waitingFor"]) == ("FINISHED", "approved", [])
+    assert ended["state"]["decided"] == APPROVAL
+    assert world.attributes("c1")["retention"] == "approved"
+    assert "two months free" in world.attributes("c1")["say"]
+
+
+def test_a_supervisor_denies(world: World) -> None:
+    wait_for_supervisor(world, "c1")
+    assert world.send("c1", "deny", {"by": "Ada", "reason": "too late"}).body == {"output": "denied"}
+    world.settle()
+    assert world.get("c1")["result"] == "denied"
+    assert world.attributes("c1")["retention"] == "denied"
+
+
+def test_nobody_answers_for_ten_minutes(world: World) -> None:
+    wait_for_supervisor(world, "c1")
+    world.settle(598)
+    assert world.get("c1")["status"] == "WAITING"
+    world.settle(3)
+    assert world.get("c1")["result"] == "timed out"
+    assert world.attributes("c1")["retention"] == "timed out"
+
+
+@pytest.mark.parametrize(("segment", "reason"), [("standard", "cancel"), ("vip", "billing")])
+def test_others_get_no_offer(world: World, segment: str, reason: str) -> None:
+    world.begin("c1", {"reason": reason})
+    world.start("c1")
+    world.identify("c1", segment)
+    world.settle()
+    assert world.get("c1")["result"] == "no offer"
+    assert world.attributes("c1") == {"reason": reason}
+
+
+@pytest.mark.parametrize("order", list(permutations(["start", "identify", "reason"])), ids="-".join)
+@pytest.mark.parametrize("settled", [True, False], ids=["one after the other", "all before any wake-up"])
+def test_the_order_does_not_matter(world: World, order: tuple[str, ...], *, settled: bool) -> None:
+    world.begin("c1")
+    for what in order:
+        match what:
+            case "start":
+                assert world.start("c1").status == 202
+            case "identify":
+                world.identify("c1")
+            case _:
+                world.give_reason("c1")
+        if settled:
+            world.settle()
+    world.settle()
+    assert world.get("c1")["waitingFor"] == ["approve", "deny", "too late"]
+
+
+def test_an_identification_that_nobody_concludes_ends_at_its_deadline(world: World) -> None:
+    world.begin("c1")
+    world.start("c1")
+    world.settle()
+    assert world.get("c1")["waitingFor"] == ["identified"]
+    world.settle(30)
+    assert world.get("c1")["result"] == "no offer"
+    assert world.cloud.read("c1").body["status"] == "TIMED_OUT"
+
+
+def test_a_change_that_comes_before_the_workflow_is_written_is_not_lost(world: World) -> None:
+    """As when a start is slow between its two writes: its journey has no workflow to wake up yet."""
+    world.begin("c1")
+    conversations().join("c1", "retention", timestamps.now())
+    world.identify("c1")
+    world.give_reason("c1")
+    world.settle(1)
+    assert world.read(workflow_id("c1")).status == 404
+    world.start("c1")
+    world.settle(60)
+    assert world.get("c1")["waitingFor"] == ["approve", "deny", "too late"]
+
+
+def test_a_second_start_changes_nothing(world: World) -> None:
+    world.begin("c1")
+    first = world.start("c1", {"offer": "a"})
+    again = world.start("c1", {"offer": "b"})
+    assert (first.status, again.status) == (202, 200)
+    assert first.body["workflowId"] == again.body["workflowId"] == workflow_id("c1")
+    assert world.get("c1")["state"]["offer"] == "a"
+
+
+def test_one_idempotency_key_counts_once(world: World) -> None:
+    wait_for_supervisor(world, "c1")
+    first = world.send("c1", "approve", APPROVAL, key="click-1")
+    version = world.item("c1")["version"]
+    again = world.send("c1", "approve", APPROVAL, key="click-1")
+    assert (first.status, first.body) == (again.status, again.body) == (200, {"output": "approved"})
+    assert world.item("c1")["version"] == version
+    world.settle()
+    assert world.send("c1", "approve", APPROVAL, key="click-1").body == {"output": "approved"}
+    late = world.send("c1", "approve", APPROVAL, key="click-2")
+    assert (late.status, late.body["error"]["code"]) == (409, "WORKFLOW_CLOSED")
+
+
+def test_what_is_refused_changes_nothing(world: World) -> None:
+    wait_for_supervisor(world, "c1")
+    before = world.item("c1")
+    refused = {
+        "a payload of the wrong type": (world.send("c1", "approve", {"by": 1, "reason": "x"}), 400),
+        "no payload": (world.send("c1", "approve"), 400),
+        "an unknown event": (world.send("c1", "nonsense", {}), 409),
+        "an event that nobody can send": (world.send("c1", "reason", "cancel"), 409),
+        "a timer": (world.send("c1", "too late"), 409),
+        "no such workflow": (world.send("unknown", "approve", APPROVAL), 404),
+        "no such id": (world.read("no-tilde"), 404),
+        "an unknown journey": (world.start("c1", journey="nonsense"), 404),
+        "an unknown conversation": (world.start("unknown"), 404),
+        "an unknown field": (world.start("c1", {"segment": "vip"}), 400),
+        "a field of the wrong type": (world.start("c1", {"offer": 1}), 400),
+        "a bad key": (world.send("c1", "approve", APPROVAL, key="a b"), 400),
+    }
+    assert {what: answer.status for what, (answer, _) in refused.items()} == {
+        what: status for what, (_, status) in refused.items()
+    }
+    assert all(answer.body["error"]["message"] for answer, _ in refused.values())
+    assert world.item("c1") == before
+
+
+def test_the_caller_hangs_up(world: World) -> None:
+    wait_for_supervisor(world, "c1")
+    cancelled = world.cancel("c1")
+    assert (cancelled.status, cancelled.body["status"]) == (200, "CANCELLED")
+    assert world.cancel("c1").body["status"] == "CANCELLED"
+    assert world.send("c1", "approve", APPROVAL).status == 409
+    world.settle(DAY / 2)
+    assert world.get("c1")["status"] == "CANCELLED"
+    assert world.attributes("c1")["retention"] == "asked"
+    assert "openShard" not in world.item("c1")
+    assert int(world.item("c1")["expiresAt"]["N"]) > 0
+
+
+def test_a_supervisor_who_answers_before_anybody_asked_is_heard(world: World) -> None:
+    """stepmark keeps an event that comes before its Wait."""
+    conversation_id = new_id()
+    world.begin(conversation_id)
+    world.start(conversation_id)
+    assert world.send(conversation_id, "approve", APPROVAL, key="early").body == {"output": None}
+    world.identify(conversation_id)
+    world.give_reason(conversation_id)
+    world.settle()
+    assert world.get(conversation_id)["result"] == "approved"
+    assert world.send(conversation_id, "approve", APPROVAL, key="early").body == {"output": "approved"}

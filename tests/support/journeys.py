@@ -1,0 +1,269 @@
+"""What AWS does between the functions of journeys: the table's stream, the queue with its delays, the timers.
+
+    with running(cloud) as world:
+        world.start("6c5c")
+        world.settle()
+
+Time is virtual: when nothing is left to deliver, the clock goes on to the next delayed message or timer.
+Nothing is delivered but by `settle` and `deliver`, so that a test decides what comes first, twice, or late.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from moto.core.utils import unix_time_millis
+from moto.dynamodb.models import dynamodb_backends
+from moto.scheduler.models import scheduler_backends
+from moto.sqs.models import sqs_backends
+
+from journeys import sweeping
+from tests.support.cloud import TABLE, WORKFLOWS, Answer, Cloud, _client, identity
+from tests.support.simulated_aws import ACCOUNT, REGION
+
+QUEUE = "ResumeQueue"
+DAY = 86_400.0
+APPROVAL = {"by": "Ada", "reason": "good customer"}
+
+
+class Crash(BaseException):
+    """A function dies at this very moment."""
+
+
+@dataclass
+class Clock:
+    """Real time and what the test has added to it."""
+
+    real: Callable[[], float] = time.time
+    ahead: float = 0.0
+
+    def now(self) -> float:
+        return self.real() + self.ahead
+
+
+@dataclass
+class World:
+    """Journeys in a simulated account."""
+
+    cloud: Cloud
+    clock: Clock
+    invocations: dict[str, int] = field(default_factory=dict)
+    _read: int = 0
+
+    # -- what clients do --------------------------------------------------------------------------------
+
+    def begin(self, conversation_id: str, attributes: Mapping[str, str] | None = None) -> None:
+        """A conversation whose identification goes on until the test ends it."""
+        assert self.cloud.start(conversation_id, attributes=attributes).status == 202
+
+    def identify(self, conversation_id: str, segment: str = "vip") -> None:
+        """End the identification as the state machine does."""
+        who = {name: {"S": text} for name, text in {**identity("gamma"), "segment": segment}.items()}
+        self.cloud.dynamodb.update_item(
+            TableName=TABLE,
+            Key={"conversationId": {"S": conversation_id}},
+            UpdateExpression="SET #status = :success, #identity = :who",
+            ConditionExpression="#status = :ongoing",
+            ExpressionAttributeNames={"#status": "status", "#identity": "identity"},
+            ExpressionAttributeValues={
+                ":success": {"S": "SUCCESS"}, ":ongoing": {"S": "ONGOING"}, ":who": {"M": who},
+            },
+        )  # fmt: skip
+
+    def give_reason(self, conversation_id: str, reason: str = "cancel") -> None:
+        assert self.cloud.set_attributes(conversation_id, {"reason": reason}).status == 200
+
+    def start(
+        self, conversation_id: str, fields: Mapping[str, object] | None = None, journey: str = "retention"
+    ) -> Answer:
+        return self._request(
+            "POST",
+            "/conversations/{conversationId}/journeys/{journey}",
+            {"conversationId": conversation_id, "journey": journey},
+            body=json.dumps(fields) if fields is not None else None,
+        )
+
+    def get(self, conversation_id: str) -> dict[str, Any]:
+        answer = self._request("GET", "/workflows/{workflowId}", {"workflowId": workflow_id(conversation_id)})
+        assert answer.status == 200, answer
+        return answer.body
+
+    def read(self, id_in_path: str) -> Answer:
+        return self._request("GET", "/workflows/{workflowId}", {"workflowId": id_in_path})
+
+    def send(
+        self, conversation_id: str, event: str, payload: object = None, *, key: str | None = None
+    ) -> Answer:
+        return self._request(
+            "POST",
+            "/workflows/{workflowId}/events/{event}",
+            {"workflowId": workflow_id(conversation_id), "event": event},
+            body=json.dumps(payload),
+            headers={} if key is None else {"Idempotency-Key": key},
+        )
+
+    def cancel(self, conversation_id: str) -> Answer:
+        return self._request(
+            "DELETE", "/workflows/{workflowId}", {"workflowId": workflow_id(conversation_id)}
+        )
+
+    def _request(
+        self,
+        method: str,
+        resource: str,
+        path: Mapping[str, str],
+        *,
+        body: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        self._count("JourneysApiFunction")
+        event = {
+            "httpMethod": method,
+            "resource": resource,
+            "pathParameters": dict(path),
+            "headers": dict(headers or {}),
+            "queryStringParameters": None,
+            "body": body,
+            "isBase64Encoded": False,
+        }
+        return self.cloud.answer("JourneysApiFunction", event)
+
+    # -- what AWS does ----------------------------------------------------------------------------------
+
+    def settle(self, seconds: float = 0.0) -> None:
+        """Deliver whatever there is, and let that much time go by, until nothing is left to deliver."""
+        until = self.clock.now() + seconds
+        while True:
+            while self.notify(self.changes()) or self.deliver(self.messages()):
+                pass
+            following = self._next_moment()
+            if following is None or following > until:
+                self.clock.ahead += max(0.0, until - self.clock.now())
+                return
+            self.clock.ahead += max(0.0, following - self.clock.now()) + 0.001
+            self._fire_timers()
+
+    def changes(self) -> list[dict[str, Any]]:
+        """What is new in the table's stream, as far as the template's filter lets it through."""
+        # moto keeps the stream, and has no DescribeStream to find it by.
+        shard = dynamodb_backends[ACCOUNT][REGION].tables[TABLE].stream_shard
+        new, self._read = shard.items[self._read :], len(shard.items)
+        records = [json.loads(json.dumps(record.to_json(), default=str)) for record in new]
+        return [record for record in records if "journeys" in record["dynamodb"].get("NewImage", {})]
+
+    def notify(self, records: list[dict[str, Any]]) -> bool:
+        """Hand records to notify_journeys until it takes them, as Lambda does."""
+        if records:
+            self._invoke("NotifyJourneysFunction", {"Records": records})
+        return bool(records)
+
+    def messages(self) -> list[Any]:
+        """The messages of the queue that are visible now."""
+        for message in sqs_backends[ACCOUNT][REGION].queues[QUEUE]._messages:
+            if message.delayed_until / 1000 <= self.clock.now():
+                message.delayed_until = 0
+        url = self._queue_url()
+        found: list[Any] = []
+        while batch := _client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+            found += batch
+        return found
+
+    def deliver(self, messages: list[Any]) -> bool:
+        """Hand messages to run_journey one by one; those that fail become visible again."""
+        for message in messages:
+            self.deliver_one(message)
+        return bool(messages)
+
+    def deliver_one(self, message: Any) -> None:
+        record = {"messageId": message["MessageId"], "body": message["Body"]}
+        handle = {"QueueUrl": self._queue_url(), "ReceiptHandle": message["ReceiptHandle"]}
+        try:
+            answer = self._invoke("RunJourneyFunction", {"Records": [record]})
+        except Crash:
+            answer = {"batchItemFailures": [{"itemIdentifier": message["MessageId"]}]}
+        if answer["batchItemFailures"]:
+            _client("sqs").change_message_visibility(**handle, VisibilityTimeout=0)
+        else:
+            _client("sqs").delete_message(**handle)
+
+    def sweep(self) -> int:
+        """Let the sweep find what is overdue by now."""
+        found: int = self._invoke("SweepJourneysFunction", {})["journeys"]
+        return found
+
+    def recover(self) -> None:
+        """What an account does for a while after a crash: leases run out, the sweep passes, messages come."""
+        for _ in range(4):
+            self.settle()
+            self.clock.ahead += 75 + sweeping.OVERDUE_SECONDS
+            if not self.sweep():
+                self.settle()
+
+    def _next_moment(self) -> float | None:
+        queue = sqs_backends[ACCOUNT][REGION].queues[QUEUE]
+        moments = [m.delayed_until / 1000 for m in queue._messages if m.delayed_until > unix_time_millis()]
+        return min([*moments, *(at for at, _ in self.timers())], default=None)
+
+    def timers(self) -> list[tuple[float, Any]]:
+        """The schedules there are, and when they fire."""
+        group = scheduler_backends[ACCOUNT][REGION].schedule_groups["timers"]
+        return [
+            (datetime.fromisoformat(one.schedule_expression[3:-1]).replace(tzinfo=UTC).timestamp(), one)
+            for one in group.schedules.values()
+        ]
+
+    def _fire_timers(self) -> None:
+        for at, one in self.timers():
+            if at <= self.clock.now():
+                _client("sqs").send_message(QueueUrl=self._queue_url(), MessageBody=one.target["Input"])
+                _client("scheduler").delete_schedule(GroupName="timers", Name=one.name)
+
+    def _invoke(self, function: str, event: Any) -> Any:
+        self._count(function)
+        return self.cloud.invoke(function, event)
+
+    def _count(self, function: str) -> None:
+        self.invocations[function] = self.invocations.get(function, 0) + 1
+
+    @staticmethod
+    def _queue_url() -> str:
+        url: str = _client("sqs").get_queue_url(QueueName=QUEUE)["QueueUrl"]
+        return url
+
+    # -- what lies in the tables ------------------------------------------------------------------------
+
+    def attributes(self, conversation_id: str) -> dict[str, str]:
+        attributes: dict[str, str] = self.cloud.read(conversation_id).body["attributes"]
+        return attributes
+
+    def item(self, conversation_id: str) -> dict[str, Any]:
+        """The workflow as it lies in the table."""
+        key = {"workflowId": {"S": workflow_id(conversation_id)}}
+        return dict(self.cloud.dynamodb.get_item(TableName=WORKFLOWS, Key=key, ConsistentRead=True)["Item"])
+
+
+def workflow_id(conversation_id: str) -> str:
+    return f"{conversation_id}~retention"
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+@contextmanager
+def running(cloud: Cloud) -> Iterator[World]:
+    """The world around journeys for the length of a `with` block; executions start and do nothing."""
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        cloud.kill_executions(patch)
+        patch.setattr("time.time", clock.now)
+        patch.setattr(
+            "conversation.timestamps.now", lambda: datetime.now(UTC) + timedelta(seconds=clock.ahead)
+        )
+        yield World(cloud, clock)
