@@ -59,6 +59,20 @@ down: development ## end what `make up` started
 
 .PHONY: demo up down
 
+# --- an AWS account --------------------------------------------------------------------------------------
+
+STACK_NAME := $(or $(STACK),meanwhile)
+GATE := env -u PYTHONSAFEPATH PYTHONPATH=.:layers/conversation:layers/journeys:layers/stepmark $(DEVELOPMENT)/python -m local.gate
+
+gate: development ## list the journeys under way that a deployment would park; STACK=<name>
+	@$(GATE) $(STACK_NAME)
+
+deploy: gate sam ## check the journeys under way, build, deploy; STACK=<name>
+	PATH="$(CURDIR)/$(DEVELOPMENT):$$PATH" $(VENVS)/sam/bin/sam build
+	$(VENVS)/sam/bin/sam deploy --stack-name $(STACK_NAME)
+
+.PHONY: gate deploy
+
 # --- tests and linters: what CI runs -------------------------------------------------------------------
 
 PYTEST := env -u PYTHONPATH -u PYTHONSAFEPATH $(DEVELOPMENT)/python -m pytest

@@ -9,6 +9,7 @@ Nothing is delivered but by `settle` and `deliver`, so that a test decides what 
 """
 
 import json
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -18,16 +19,18 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore.client import BaseClient
 from moto.core.utils import unix_time_millis
 from moto.dynamodb.models import dynamodb_backends
 from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import sqs_backends
 
-from journeys import sweeping
-from tests.support.cloud import TABLE, WORKFLOWS, Answer, Cloud, _client, identity
+from journeys import engines, sweeping
+from tests.support.cloud import TABLE, WORKFLOWS, Answer, Cloud, _client, _environment, identity
 from tests.support.simulated_aws import ACCOUNT, REGION
 
 QUEUE = "ResumeQueue"
+FUNCTIONS = {"journeys_api", "run_journey", "notify_journeys", "sweep_journeys"}
 DAY = 86_400.0
 APPROVAL = {"by": "Ada", "reason": "good customer"}
 
@@ -98,12 +101,18 @@ class World:
         return self._request("GET", "/workflows/{workflowId}", {"workflowId": id_in_path})
 
     def send(
-        self, conversation_id: str, event: str, payload: object = None, *, key: str | None = None
+        self,
+        conversation_id: str,
+        event: str,
+        payload: object = None,
+        *,
+        key: str | None = None,
+        journey: str = "retention",
     ) -> Answer:
         return self._request(
             "POST",
             "/workflows/{workflowId}/events/{event}",
-            {"workflowId": workflow_id(conversation_id), "event": event},
+            {"workflowId": f"{conversation_id}~{journey}", "event": event},
             body=json.dumps(payload),
             headers={} if key is None else {"Idempotency-Key": key},
         )
@@ -153,6 +162,7 @@ class World:
         """What is new in the table's stream, as far as the template's filter lets it through."""
         # moto keeps the stream, and has no DescribeStream to find it by.
         shard = dynamodb_backends[ACCOUNT][REGION].tables[TABLE].stream_shard
+        assert shard is not None
         new, self._read = shard.items[self._read :], len(shard.items)
         records = [json.loads(json.dumps(record.to_json(), default=str)) for record in new]
         return [record for record in records if "journeys" in record["dynamodb"].get("NewImage", {})]
@@ -160,7 +170,10 @@ class World:
     def notify(self, records: list[dict[str, Any]]) -> bool:
         """Hand records to notify_journeys until it takes them, as Lambda does."""
         if records:
-            self._invoke("NotifyJourneysFunction", {"Records": records})
+            try:
+                self._invoke("NotifyJourneysFunction", {"Records": records})
+            except Crash:
+                self._invoke("NotifyJourneysFunction", {"Records": records})
         return bool(records)
 
     def messages(self) -> list[Any]:
@@ -197,13 +210,16 @@ class World:
         found: int = self._invoke("SweepJourneysFunction", {})["journeys"]
         return found
 
-    def recover(self) -> None:
-        """What an account does for a while after a crash: leases run out, the sweep passes, messages come."""
+    def recover(self, goal: Callable[[], bool]) -> None:
+        """What an account does for a while after a crash: messages come, leases run out, the sweep passes."""
         for _ in range(4):
             self.settle()
-            self.clock.ahead += 75 + sweeping.OVERDUE_SECONDS
-            if not self.sweep():
-                self.settle()
+            if goal():
+                return
+            self.clock.ahead += engines.LEASE_SECONDS + sweeping.OVERDUE_SECONDS
+            self.sweep()
+        self.settle()
+        assert goal(), "it did not get there by itself"
 
     def _next_moment(self) -> float | None:
         queue = sqs_backends[ACCOUNT][REGION].queues[QUEUE]
@@ -254,6 +270,58 @@ def workflow_id(conversation_id: str) -> str:
 
 def new_id() -> str:
     return uuid.uuid4().hex
+
+
+@dataclass
+class Calls:
+    """Every call to AWS that the functions of journeys make; the one of that number kills its function."""
+
+    made: list[str] = field(default_factory=list)
+    commits: list[tuple[str, str]] = field(default_factory=list)
+    crash_before: int | None = None
+    crash_after: int | None = None
+
+    @property
+    def crashed(self) -> bool:
+        return self.crash_before is None and self.crash_after is None
+
+    def clear(self) -> None:
+        self.made.clear()
+        self.commits.clear()
+
+    def count(self, call: str) -> int:
+        return self.made.count(call)
+
+
+@contextmanager
+def calls() -> Iterator[Calls]:
+    """Watch the calls to AWS for the length of a `with` block."""
+    seen = Calls()
+    make = BaseClient._make_api_call  # type: ignore[attr-defined] # the one way that all calls take
+    lock = threading.Lock()
+
+    def watched(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        if (_environment.get({}) or {}).get("POWERTOOLS_SERVICE_NAME") not in FUNCTIONS:
+            return make(client, operation, parameters)
+        table = parameters.get("TableName", "")
+        with lock:
+            number = len(seen.made)
+            seen.made.append(f"{operation} {table}".strip())
+        if seen.crash_before == number:
+            seen.crash_before = None
+            raise Crash
+        answer = make(client, operation, parameters)
+        if operation == "PutItem" and table == WORKFLOWS:
+            item = parameters["Item"]
+            seen.commits.append((item["workflowId"]["S"], item["version"]["N"]))
+        if seen.crash_after == number:
+            seen.crash_after = None
+            raise Crash
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(BaseClient, "_make_api_call", watched)
+        yield seen
 
 
 @contextmanager

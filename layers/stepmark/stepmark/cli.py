@@ -10,7 +10,7 @@ from inspect import isclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stepmark.check import check_store
+from stepmark.check import Problem, check_store
 from stepmark.describe import describe
 from stepmark.diagram import to_mermaid
 from stepmark.engine import Engine
@@ -46,10 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def open_store(url: str) -> Store:
-    """The store of a URL: `sqlite:workflows.db`, `sqlite:///relative.db` or `sqlite:////absolute.db`."""
+    """The store of a URL: `sqlite:workflows.db`, `sqlite:///relative.db`, `sqlite:////absolute.db`.
+
+    Or `dynamodb:TABLE`, with region and credentials as for the AWS command line.
+    """
     scheme, _, rest = url.partition(":")
+    if scheme == "dynamodb" and rest:
+        from stepmark.dynamodb import DynamoDBStore  # noqa: PLC0415 - botocore is there only with stepmark[aws]
+
+        return DynamoDBStore(rest)
     if scheme != "sqlite" or not rest:
-        raise _UsageError(f"{url!r} is no store: give sqlite:PATH")
+        raise _UsageError(f"{url!r} is no store: give sqlite:PATH or dynamodb:TABLE")
     path = Path(rest.removeprefix("///") if rest.startswith("///") else rest)
     if not path.exists():
         raise _UsageError(f"there is no file {path}")
@@ -58,6 +65,25 @@ def open_store(url: str) -> Store:
 
 def load_class(target: str) -> type[Workflow]:
     """The workflow class of `module:Class`."""
+    found = _load(target)
+    if not (isclass(found) and issubclass(found, Workflow)):
+        raise _UsageError(f"{target!r} is no Workflow class")
+    return found
+
+
+def load_classes(targets: Sequence[str]) -> list[type[Workflow]]:
+    """The workflow classes of all `module:Class`, and of `module:NAME` for a tuple or list of classes."""
+    classes: list[type[Workflow]] = []
+    for target in targets:
+        found = _load(target)
+        several = found if isinstance(found, tuple | list) else [load_class(target)]
+        if not all(isclass(each) and issubclass(each, Workflow) for each in several):
+            raise _UsageError(f"{target!r} holds something that is no Workflow class")
+        classes += several
+    return classes
+
+
+def _load(target: str) -> Any:
     module_name, _, class_name = target.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
@@ -65,8 +91,6 @@ def load_class(target: str) -> type[Workflow]:
             found = getattr(found, part)
     except (ImportError, AttributeError, ValueError) as error:
         raise _UsageError(f"{target!r} can't be imported (give module:Class): {error}") from error
-    if not (isclass(found) and issubclass(found, Workflow)):
-        raise _UsageError(f"{target!r} is no Workflow class")
     return found
 
 
@@ -76,7 +100,7 @@ def _engine(given: argparse.Namespace) -> tuple[Engine, str]:
     record = store.load(given.workflow_id)
     if record is None:
         raise WorkflowNotFound(f"there is no workflow {given.workflow_id!r}")
-    classes = [load_class(target) for target in given.workflow]
+    classes = load_classes(given.workflow)
     if record.workflow not in {cls.__workflow_name__ for cls in classes}:
         raise UnknownWorkflow(
             f"workflow {given.workflow_id!r} is a {record.workflow!r}: give its class as module:Class"
@@ -111,18 +135,29 @@ def _list(given: argparse.Namespace) -> int:
 
 
 def _show(given: argparse.Namespace) -> int:
-    classes = [load_class(target) for target in given.workflow]
+    classes = load_classes(given.workflow)
     _print(Engine(classes, store=open_store(given.store)).get(given.workflow_id).to_dict())
     return 0
 
 
 def _check(given: argparse.Namespace) -> int:
     store = open_store(given.store)
-    problems = [problem for target in given.workflow for problem in check_store(load_class(target), store)]
+    classes = load_classes(given.workflow)
+    problems = [problem for cls in classes for problem in check_store(cls, store)]
+    if given.all:
+        problems += _of_no_class(store, {cls.__workflow_name__ for cls in classes})
     for problem in problems:
         print(problem.workflow_id, problem.thread or "-", problem.message, sep="\t")
     print(f"{len(problems)} threads or workflows would be parked", file=sys.stderr)
     return 1 if problems else 0
+
+
+def _of_no_class(store: Store, names: set[str]) -> list[Problem]:
+    return [
+        Problem(record.workflow_id, f"there is no workflow class {record.workflow!r} any more")
+        for record in store.live()
+        if record.workflow not in names
+    ]
 
 
 def _retry(given: argparse.Namespace) -> int:
@@ -144,7 +179,7 @@ def _move(given: argparse.Namespace) -> int:
 
 
 def _worker(given: argparse.Namespace) -> int:
-    classes = [load_class(target) for target in given.workflow]
+    classes = load_classes(given.workflow)
     run_worker(Engine(classes, store=open_store(given.store)))
     return 0
 
@@ -162,7 +197,12 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str, *, store: bool) -> Any:
         added = commands.add_parser(name, help=text, description=text)
         added.set_defaults(run=run)
-        added.add_argument("--store", required=store, metavar="URL", help="for example sqlite:workflows.db")
+        added.add_argument(
+            "--store",
+            required=store,
+            metavar="URL",
+            help="for example sqlite:workflows.db, or dynamodb:TABLE",
+        )
         return added
 
     one = command("describe", _describe, "print a workflow class as JSON", store=False)
@@ -182,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
 
     one = command("check", _check, "list the live workflows that these definitions would park", store=True)
     one.add_argument("workflow", nargs="+", metavar="MODULE:CLASS")
+    one.add_argument("--all", action="store_true", help="list the live workflows of all other classes too")
 
     repairs = (
         ("retry", _retry, "give a workflow that is parked its attempts back"),

@@ -1,0 +1,95 @@
+"""Two hundred journeys at once; the queue delivers twice, late and in any order, four at a time."""
+
+import random
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+
+from tests.support.cloud import deployed
+from tests.support.journeys import APPROVAL, World, calls, running
+
+COUNT = 200
+ENDINGS = ("approved", "denied", "timed out", "no offer", "cancelled")
+
+
+def ending(number: int) -> str:
+    return ENDINGS[number % len(ENDINGS)]
+
+
+def deliver_badly(world: World, chance: random.Random, pool: ThreadPoolExecutor) -> bool:
+    """Deliver what is there: some twice, some later, all in another order, several at a time."""
+    records = world.changes()
+    chance.shuffle(records)
+    world.notify(records + chance.sample(records, len(records) // 3))
+    messages: list[Any] = world.messages()
+    if not (messages or records):
+        return False
+    deliveries = messages + chance.sample(messages, len(messages) // 3)
+    chance.shuffle(deliveries)
+    for done in [pool.submit(copy_context().run, world.deliver_one, message) for message in deliveries]:
+        done.result(timeout=60)
+    return True
+
+
+def settle_badly(world: World, chance: random.Random, pool: ThreadPoolExecutor) -> None:
+    while deliver_badly(world, chance, pool):
+        pass
+
+
+@pytest.mark.timeout(600)
+def test_two_hundred_journeys_at_once_end_right() -> None:
+    chance = random.Random(4)  # noqa: S311 - for a schedule that can be repeated
+    with (
+        deployed({"LookupDeadlineSeconds": "60"}) as cloud,
+        running(cloud) as world,
+        calls() as seen,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        names = {f"c{number}": ending(number) for number in range(COUNT)}
+        for name in names:
+            world.begin(name)
+        deeds: list[tuple[Any, ...]] = [
+            (world.identify, name, "standard" if how == "no offer" else "vip") for name, how in names.items()
+        ]
+        deeds += [(world.start, name) for name in names]
+        deeds += [(world.give_reason, name) for name in names]
+        chance.shuffle(deeds)
+        for number, (deed, *arguments) in enumerate(deeds):
+            deed(*arguments)
+            if number % 40 == 0:
+                deliver_badly(world, chance, pool)
+        settle_badly(world, chance, pool)
+
+        def answer(name: str) -> int:
+            match names[name]:
+                case "approved":
+                    return [world.send(name, "approve", APPROVAL, key="k") for _ in range(2)][1].status
+                case "denied":
+                    return world.send(name, "deny", APPROVAL).status
+                case "cancelled":
+                    return world.cancel(name).status
+                case _:
+                    return 200
+
+        shuffled = chance.sample(list(names), COUNT)
+        statuses = Counter(pool.map(lambda name: copy_context().run(answer, name), shuffled))
+        assert statuses == {200: COUNT}
+        settle_badly(world, chance, pool)
+        world.settle(700)
+
+        endings = {name: (found := world.get(name))["result"] or found["status"].lower() for name in names}
+        assert endings == names
+        told = {name: world.attributes(name).get("retention") for name in names}
+        assert {names[name]: said for name, said in told.items()} == {
+            "approved": "approved",
+            "denied": "denied",
+            "timed out": "timed out",
+            "no offer": None,
+            "cancelled": "asked",
+        }
+        assert [commit for commit, count in Counter(seen.commits).items() if count > 1] == []
+        versions = Counter(workflow_id for workflow_id, _ in seen.commits)
+        assert max(versions.values()) <= 12, "a journey was written again and again"
