@@ -10,6 +10,7 @@ import pytest
 
 from conversation import aws, waiting
 from conversation.sources import lookup
+from journeys import engines
 from tests.architecture.deployment import (
     DEFINITION,
     DOCUMENT,
@@ -19,6 +20,7 @@ from tests.architecture.deployment import (
     RESOURCES,
     SOURCES,
     Function,
+    events,
     states,
 )
 from tests.support.template import REPOSITORY, Reference
@@ -76,7 +78,7 @@ def test_an_operator_hears_of_a_function_that_fails(function: Function) -> None:
         and {"Name": "FunctionName", "Value": Reference(function.logical_name)}
         in alarm["Properties"]["Dimensions"]
     )
-    assert watched == {"Errors": 1, "Throttles": 1}
+    assert (watched["Errors"], watched["Throttles"]) == (1, 1)
 
 
 # --- time-outs ---------------------------------------------------------------------------------------------
@@ -100,7 +102,7 @@ def test_a_lookup_ends_before_whoever_waits_for_it(function: Function) -> None:
 
 
 @pytest.mark.parametrize(
-    "function", [f for f in FUNCTIONS if f not in LOOKUPS], ids=lambda function: function.folder
+    "function", [f for f in FUNCTIONS if events(f)], ids=lambda function: function.folder
 )
 def test_a_function_behind_the_api_ends_before_the_gateway_gives_up(function: Function) -> None:
     assert _seconds_of_one_call() < function.properties["Timeout"] < API_GATEWAY_SECONDS
@@ -117,6 +119,42 @@ def _seconds_of_one_call() -> float:
     config: Any = aws.CONFIG
     seconds: float = config.connect_timeout + config.read_timeout
     return seconds * int(config.retries["total_max_attempts"])
+
+
+@pytest.mark.parametrize(
+    ("function", "source"),
+    [
+        (f, e["Properties"])
+        for f in FUNCTIONS
+        for e in f.properties.get("Events", {}).values()
+        if e["Type"] == "SQS"
+    ],
+    ids=lambda value: getattr(value, "folder", ""),
+)
+def test_a_message_stays_hidden_while_a_function_may_work_on_it(function: Function, source: Any) -> None:
+    queue = RESOURCES[source["Queue"].name]["Properties"]
+    assert queue["VisibilityTimeout"] >= 6 * function.properties["Timeout"]
+    assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+
+
+def test_a_lease_outlives_the_function_that_has_it() -> None:
+    """Else two functions could run one workflow, each sure that it is alone."""
+    for folder in ("run_journey", "journeys_api"):
+        assert FUNCTIONS_BY_FOLDER[folder].properties["Timeout"] < engines.LEASE_SECONDS
+
+
+def test_every_queue_keeps_dead_letters_or_is_where_they_are_kept() -> None:
+    queues = {name: one["Properties"] for name, one in RESOURCES.items() if one["Type"] == "AWS::SQS::Queue"}
+    dead = {
+        alarm["Properties"]["Dimensions"][0]["Value"].name
+        for alarm in RESOURCES.values()
+        if alarm["Type"] == "AWS::CloudWatch::Alarm"
+        and alarm["Properties"]["MetricName"] == "ApproximateNumberOfMessagesVisible"
+    }
+    for name, queue in queues.items():
+        target = queue.get("RedrivePolicy", {}).get("deadLetterTargetArn")
+        assert name in dead or target.name in dead, "nobody would hear of a dead letter"
+        assert queue["SqsManagedSseEnabled"] is True
 
 
 # --- sources -----------------------------------------------------------------------------------------------

@@ -10,7 +10,14 @@ import httpx
 import pytest
 
 from conversation.sources import client
-from tests.architecture.deployment import DOCUMENT, FUNCTIONS, RESOURCES, STATE_MACHINE_PROPERTIES, Function
+from tests.architecture.deployment import (
+    DOCUMENT,
+    FUNCTIONS,
+    RESOURCES,
+    STATE_MACHINE_PROPERTIES,
+    Function,
+    events,
+)
 from tests.support.template import REPOSITORY
 
 # Of all that API Gateway can put into an access log, what tells neither who calls nor with which key.
@@ -38,10 +45,10 @@ def test_no_route_carries_the_caller_in_its_path() -> None:
     parameters = {
         name
         for function in FUNCTIONS
-        for event in function.properties.get("Events", {}).values()
-        for name in re.findall(r"\{(\w+)", event["Properties"]["Path"])
+        for event in events(function)
+        for name in re.findall(r"\{(\w+)", event["Path"])
     }
-    assert parameters == {"conversationId"}
+    assert parameters == {"conversationId", "journey", "workflowId", "event"}
 
 
 def test_the_gateway_logs_no_bodies() -> None:
