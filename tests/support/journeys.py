@@ -20,7 +20,6 @@ from typing import Any
 
 import pytest
 from botocore.client import BaseClient
-from moto.core.utils import unix_time_millis
 from moto.dynamodb.models import dynamodb_backends
 from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import sqs_backends
@@ -178,9 +177,6 @@ class World:
 
     def messages(self) -> list[Any]:
         """The messages of the queue that are visible now."""
-        for message in sqs_backends[ACCOUNT][REGION].queues[QUEUE]._messages:
-            if message.delayed_until / 1000 <= self.clock.now():
-                message.delayed_until = 0
         url = self._queue_url()
         found: list[Any] = []
         while batch := _client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
@@ -223,7 +219,8 @@ class World:
 
     def _next_moment(self) -> float | None:
         queue = sqs_backends[ACCOUNT][REGION].queues[QUEUE]
-        moments = [m.delayed_until / 1000 for m in queue._messages if m.delayed_until > unix_time_millis()]
+        delays = [message.delayed_until / 1000 for message in queue._messages]
+        moments = [at for at in delays if at > self.clock.now()]
         return min([*moments, *(at for at, _ in self.timers())], default=None)
 
     def timers(self) -> list[tuple[float, Any]]:
@@ -331,6 +328,7 @@ def running(cloud: Cloud) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         cloud.kill_executions(patch)
         patch.setattr("time.time", clock.now)
+        patch.setattr("moto.sqs.models.unix_time_millis", lambda: clock.now() * 1000)
         patch.setattr(
             "conversation.timestamps.now", lambda: datetime.now(UTC) + timedelta(seconds=clock.ahead)
         )
