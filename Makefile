@@ -46,7 +46,9 @@ lock: $(UV) ## pin every requirement again, with hashes
 # --- the whole system on this machine ------------------------------------------------------------------
 
 # Whatever Python settings the caller's shell has, the modules of this repository are found.
-LOCAL := env -u PYTHONSAFEPATH PYTHONPATH=. $(DEVELOPMENT)/python -m
+# The demo draws the journeys that it plays, so it imports them.
+IMPORTS := .:layers/conversation:layers/journeys:layers/stepmark
+LOCAL := env -u PYTHONSAFEPATH PYTHONPATH=$(IMPORTS) $(DEVELOPMENT)/python -m
 
 demo: development emulator sam ## see it work: a story with times, then what the caller waits otherwise
 	@$(LOCAL) local.demo
@@ -62,10 +64,8 @@ down: development ## end what `make up` started
 # --- an AWS account --------------------------------------------------------------------------------------
 
 STACK_NAME := $(or $(STACK),meanwhile)
-GATE := env -u PYTHONSAFEPATH PYTHONPATH=.:layers/conversation:layers/journeys:layers/stepmark $(DEVELOPMENT)/python -m local.gate
-
 gate: development ## list the journeys under way that a deployment would park; STACK=<name>
-	@$(GATE) $(STACK_NAME)
+	@$(LOCAL) local.gate $(STACK_NAME)
 
 deploy: gate sam ## check the journeys under way, build, deploy; STACK=<name>
 	PATH="$(CURDIR)/$(DEVELOPMENT):$$PATH" $(VENVS)/sam/bin/sam build

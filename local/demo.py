@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from local import ivr, processes, story, system
+from local import ivr, processes, second_act, story, system
 from local.companies import SOURCES, Behaviour, invented_customer
 from local.comparison.ways import QUESTION_SECONDS, Call, four_ways
 from local.console import console, heading, step
@@ -42,6 +42,7 @@ def _demonstrate(directory: Path) -> None:
         with step("warming up: the first call of a function takes a second or more"):
             warm_up(everything.stack, everything.companies, caller, at_once=2)
         story.tell(everything, caller)
+        second_act.tell(everything, caller)
         _compare(everything, directory)
         heading("Ending everything")
     console.print("  nothing is left running; `make up` keeps the stack for playing with")

@@ -53,6 +53,28 @@ class Ivr:
         path = f"/conversations/{conversation_id}/attributes"
         return _reply(self.http.patch(path, json=dict(attributes)))
 
+    def start_journey(
+        self, conversation_id: str, journey: str, fields: Mapping[str, object] | None = None
+    ) -> Reply:
+        """Start one of the conversation's journeys."""
+        path = f"/conversations/{conversation_id}/journeys/{journey}"
+        return _reply(self.http.post(path, json=dict(fields or {})))
+
+    def workflow(self, workflow_id: str) -> Reply:
+        """See where a journey stands."""
+        return _reply(self.http.get(f"/workflows/{workflow_id}"))
+
+    def send_event(self, workflow_id: str, event: str, payload: object, *, key: str | None = None) -> Reply:
+        """Send an event, as a supervisor's desktop does; `key` is its Idempotency-Key."""
+        headers = {} if key is None else {"Idempotency-Key": key}
+        return _reply(
+            self.http.post(f"/workflows/{workflow_id}/events/{event}", json=payload, headers=headers)
+        )
+
+    def cancel(self, workflow_id: str) -> Reply:
+        """Cancel a journey: the caller has hung up."""
+        return _reply(self.http.delete(f"/workflows/{workflow_id}"))
+
 
 @contextmanager
 def calling(stack: Stack) -> Iterator[Ivr]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NAME = "meanwhile"
 _SAM = processes.REPOSITORY / ".venvs/sam/bin/sam"
 _SAM_BUILD = processes.BUILD / "sam"
+BUILT = _SAM_BUILD / "build"
 _SAM_DEADLINE_SECONDS = 600
 
 
@@ -90,14 +91,7 @@ def deploy(directory: Path, endpoint: str, parameters: Mapping[str, str]) -> Sta
 
     Raises `DeploymentError`.
     """
-    _sam(
-        ["deploy", "--template-file", f"{_SAM_BUILD}/build/template.yaml", "--stack-name", NAME]
-        + ["--region", REGION, "--resolve-s3", "--capabilities", "CAPABILITY_IAM"]
-        + ["--no-confirm-changeset", "--no-progressbar", "--parameter-overrides"]
-        + [f"{name}={value}" for name, value in parameters.items()],
-        log=directory / "sam-deploy.log",
-        endpoint=endpoint,
-    )
+    _sam_deploy(directory, endpoint, BUILT, [f"{name}={value}" for name, value in parameters.items()])
     stack = Stack.from_cloudformation(NAME, endpoint=endpoint, session=emulator_session())
     secrets = stack.session.client("secretsmanager", endpoint_url=endpoint)
     for source in SOURCES:
@@ -105,6 +99,22 @@ def deploy(directory: Path, endpoint: str, parameters: Mapping[str, str]) -> Sta
         secrets.put_secret_value(SecretId=name, SecretString=json.dumps(CREDENTIALS[source]))
     gateway.complete_import(stack)
     return stack
+
+
+def redeploy(directory: Path, endpoint: str, built: Path = BUILT) -> None:
+    """`sam deploy` of another build over the stack that `deploy` has made, with the parameters it has."""
+    _sam_deploy(directory, endpoint, built, [])
+
+
+def _sam_deploy(directory: Path, endpoint: str, built: Path, parameters: list[str]) -> None:
+    _sam(
+        ["deploy", "--template-file", f"{built}/template.yaml", "--stack-name", NAME]
+        + ["--region", REGION, "--resolve-s3", "--capabilities", "CAPABILITY_IAM"]
+        + ["--no-confirm-changeset", "--no-progressbar"]
+        + (["--parameter-overrides", *parameters] if parameters else []),
+        log=directory / "sam-deploy.log",
+        endpoint=endpoint,
+    )
 
 
 @contextmanager

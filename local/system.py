@@ -41,6 +41,7 @@ def running(
         with progress("starting the AWS emulator (MiniStack)"):
             aws = ends.enter_context(emulator.running(directory))
         urls = {f"{source.capitalize()}Url": demo_companies.base_url(source) for source in SOURCES}
+        urls["CrmUrl"] = demo_companies.crm_url
         with stack.sole_builder():
             with progress("building functions and layers (sam build)"):
                 stack.build(directory)

@@ -34,6 +34,10 @@ class Companies:
     def base_url(self, source: Source) -> str:
         return f"{self.url}/{source}"
 
+    @property
+    def crm_url(self) -> str:
+        return f"{self.url}/crm"
+
     def know(self, source: Source, customers: Mapping[str, Customer]) -> None:
         """Add customers, by E.164 number."""
         self._send("PATCH", "customers", _CUSTOMERS.dump_json({source: customers}))

@@ -73,10 +73,11 @@ class Behaviours(_Frozen):
 
 
 class Requests(BaseModel):
-    """How often each company was asked for each number, and how many tokens gamma issued."""
+    """How often each company was asked for each number, gamma's tokens, the CRM's notes by customer."""
 
     lookups: dict[Source, dict[str, int]]
     tokens: int
+    notes: dict[str, int]
 
 
 class Happening(NamedTuple):

@@ -1,8 +1,8 @@
-"""The three companies' customer services over HTTP, in one process, with the faults they are told to have.
+"""The companies' customer services and a CRM over HTTP, in one process, with faults as they are told.
 
 python -m local.companies.server --port 8000
 
-Their base URLs are then http://127.0.0.1:8000/alpha, /beta and /gamma; /_control belongs to the tests.
+Their base URLs are then http://127.0.0.1:8000/alpha, /beta, /gamma and /crm; /_control belongs to the tests.
 """
 
 import argparse
@@ -54,6 +54,7 @@ class World:
         self.exceptions: dict[Source, dict[str, Behaviour]] = {source: {} for source in SOURCES}
         self.lookups: dict[Source, Counter[str]] = {source: Counter() for source in SOURCES}
         self.tokens_issued = 0
+        self.notes: dict[str, str] = {}  # by idempotency key: the CRM takes a note once
 
     def behaviour(self, source: Source, number: str) -> Behaviour:
         return self.exceptions[source].get(number, self.usual[source])
@@ -250,6 +251,20 @@ def _basic_auth(request: web.Request) -> tuple[str, str] | None:
     return sent.login, sent.password
 
 
+# --- the CRM ---------------------------------------------------------------------------------------------
+
+
+async def crm_note(request: web.Request) -> web.Response:
+    note = await request.json()
+    notes = request.app[WORLD].notes
+    key = request.headers.get("Idempotency-Key", "")
+    if not key or not isinstance(note, dict) or note.keys() != {"customerId", "text"}:
+        return _error(HTTPStatus.BAD_REQUEST, "send customerId, text and an Idempotency-Key")
+    known = key in notes
+    notes.setdefault(key, note["customerId"])
+    return web.json_response({"noteId": f"N-{list(notes).index(key) + 1}"}, status=200 if known else 201)
+
+
 # --- control ---------------------------------------------------------------------------------------------
 
 
@@ -269,7 +284,11 @@ async def change_behaviours(request: web.Request) -> web.Response:
 
 async def count_requests(request: web.Request) -> web.Response:
     world = request.app[WORLD]
-    counted = Requests(lookups={s: dict(n) for s, n in world.lookups.items()}, tokens=world.tokens_issued)
+    counted = Requests(
+        lookups={source: dict(numbers) for source, numbers in world.lookups.items()},
+        tokens=world.tokens_issued,
+        notes=dict(Counter(world.notes.values())),
+    )
     return web.json_response(text=counted.model_dump_json())
 
 
@@ -305,6 +324,7 @@ def application(token_lifetime: float) -> web.Application:
         ("POST", "/beta/v2/contacts/search"): beta_search,
         ("POST", "/gamma/oauth/token"): gamma_token,
         ("GET", "/gamma/people/{number}"): gamma_person,
+        ("POST", "/crm/notes"): crm_note,
         ("PATCH", "/_control/customers"): add_customers,
         ("PATCH", "/_control/behaviours"): change_behaviours,
         ("GET", "/_control/requests"): count_requests,

@@ -23,6 +23,7 @@ from botocore.client import BaseClient
 from moto.dynamodb.models import dynamodb_backends
 from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import sqs_backends
+from stepmark import SystemClock
 
 from journeys import engines, sweeping
 from tests.support.cloud import TABLE, WORKFLOWS, Answer, Cloud, _client, _environment, identity
@@ -47,6 +48,9 @@ class Clock:
 
     def now(self) -> float:
         return self.real() + self.ahead
+
+    def pass_by(self, seconds: float) -> None:
+        self.ahead += seconds
 
 
 @dataclass
@@ -332,4 +336,5 @@ def running(cloud: Cloud) -> Iterator[World]:
         patch.setattr(
             "conversation.timestamps.now", lambda: datetime.now(UTC) + timedelta(seconds=clock.ahead)
         )
+        patch.setattr(SystemClock, "sleep", lambda _clock, seconds: clock.pass_by(seconds))
         yield World(cloud, clock)

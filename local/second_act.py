@@ -1,0 +1,133 @@
+"""The demo's second act: the retention journey, once approved, once denied, once with nobody to answer."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from rich.text import Text
+from stepmark import describe
+
+from journeys.retention import Retention
+from local.companies import Behaviour, Companies, Customer
+from local.console import console, heading
+from local.errors import StoryError
+from local.ivr import Ivr
+from local.scene import Document, Scene
+from local.story import expect
+from local.system import System
+
+_CALLER = Customer(customer_id="G-1042", first_name="Jean", last_name="Dupont", segment="vip")
+_DEADLINE_SECONDS = 60
+_SHORT_SECONDS = 5
+_STOPS = {"Step", "Wait", "WaitFor"}
+
+
+@dataclass
+class _Play:
+    """One call with its journey; prints the journey's position in its diagram whenever that has changed."""
+
+    scene: Scene
+    ivr: Ivr
+    workflow_id: str = ""
+    shown: str = ""
+
+    def start(self, **fields: object) -> None:
+        self.scene.left("POST …/journeys/retention")
+        reply = self.ivr.start_journey(self.scene.conversation_id, "retention", fields)
+        self.scene.left(f"  {reply.status} waiting for {', '.join(reply.document['waitingFor'])}")
+        self.workflow_id = reply.document["workflowId"]
+
+    def follow(self, event: str) -> Document:
+        """Show where the journey goes until it waits for that event, or has ended."""
+        until = time.monotonic() + _DEADLINE_SECONDS
+        while time.monotonic() < until:
+            document = self.ivr.workflow(self.workflow_id).document
+            self._show(document)
+            if event in document["waitingFor"] or document["status"] == "FINISHED":
+                return document
+            time.sleep(0.1)
+        raise StoryError(f"the journey stands at {self.shown} after {_DEADLINE_SECONDS} s")
+
+    def _show(self, document: Document) -> None:
+        live = {thread["at"] for thread in document["threads"].values()}
+        shown = " ".join(sorted(live))
+        if shown == self.shown:
+            return
+        self.shown = shown
+        trail = Text(" " * 11 + "journey: ", "dim")
+        for name in _stops(describe(Retention)["statements"]):
+            trail.append(f" {name} ", "bold reverse" if name in live else "dim")
+            trail.append("→", "dim")
+        trail.append(f" {document['result'] or 'end'}", "bold" if document["status"] == "FINISHED" else "dim")
+        console.print(trail)
+
+    def listen(self) -> dict[str, str]:
+        """What the IVR reads, and says."""
+        attributes: dict[str, str] = self.scene.get()["attributes"]
+        self.scene.say(attributes.get("say", "…"))
+        return attributes
+
+
+def tell(system: System, ivr: Ivr) -> None:
+    """Play the three endings. Raises `StoryError` when one goes another way than it should."""
+    _warm_up(system.companies, ivr)
+    for source in ("alpha", "beta", "gamma"):
+        system.companies.behave(source, Behaviour(latency=0.2))
+    for index, (title, event) in enumerate(
+        {
+            "A vip wants to cancel, and a supervisor approves an offer": "approve",
+            "The supervisor denies it": "deny",
+            f"Nobody answers in time ({_SHORT_SECONDS} s here, ten minutes by default)": "",
+        }.items()
+    ):
+        heading(title)
+        _play(system, ivr, f"+3363998{600 + index:04}", event)
+
+
+def _play(system: System, ivr: Ivr, number: str, event: str) -> None:
+    system.companies.know("gamma", {number: _CALLER})
+    play = _Play(Scene(ivr, number), ivr)
+    play.scene.post()
+    play.start(offer="two months free", answer_within_seconds=600 if event else _SHORT_SECONDS)
+    play.scene.say("Welcome. What are you calling about?")
+    play.follow("reason")
+    play.scene.patch({"reason": "cancel"})
+    waiting = play.follow("approve")
+    play.listen()
+    if event:
+        play.scene.right(f"supervisor: {event}", "")
+        answer = ivr.send_event(play.workflow_id, event, {"by": "Ada", "reason": "demo"}, key="demo")
+        expect(answer.document["output"] in {"approved", "denied"}, "the supervisor's answer counts", waiting)
+    ended = play.follow("")
+    said = play.listen()
+    expected = {"approve": "approved", "deny": "denied", "": "timed out"}[event]
+    expect(ended["result"] == expected, f"the journey ended: {expected}", ended)
+    expect(said["retention"] == expected, "the IVR knows what to say", ended)
+    expect(ended["state"]["crm_note"].startswith("N-"), "meanwhile the CRM was told, once", ended)
+
+
+def _warm_up(companies: Companies, ivr: Ivr) -> None:
+    """Run one journey to its end before anything is shown."""
+    number = "+33639980699"
+    companies.know("gamma", {number: _CALLER})
+    scene = Scene(ivr, number)
+    ivr.start(scene.conversation_id, number)
+    ivr.set_attributes(scene.conversation_id, {"reason": "cancel"})
+    fields = {"answer_within_seconds": 1}
+    workflow_id = ivr.start_journey(scene.conversation_id, "retention", fields).document["workflowId"]
+    until = time.monotonic() + _DEADLINE_SECONDS
+    while ivr.workflow(workflow_id).document["status"] != "FINISHED":
+        if time.monotonic() > until:
+            raise StoryError("the first journey has not ended")
+        time.sleep(0.1)
+
+
+def _stops(statements: list[dict[str, Any]]) -> list[str]:
+    """The names of the statements at which a thread can be, in the order of the definition."""
+    found: list[str] = []
+    for statement in statements:
+        if statement["kind"] in _STOPS:
+            found.append(statement["name"])
+        for inner in ("statements", "branches", "events"):
+            found += _stops(statement.get(inner, []))
+    return found
