@@ -1,20 +1,11 @@
 """Whatever call to AWS a function dies at: every journey ends right, and no commit counts twice."""
 
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 
-from tests.support.cloud import Answer, Cloud
-from tests.support.journeys import APPROVAL, Calls, Crash, World, calls, new_id, running
-
-
-def repeat(request: Callable[[], Answer]) -> Answer:
-    """Send a request as an IVR does: once more when there was no answer."""
-    try:
-        return request()
-    except Crash:
-        return request()
+from tests.support.cloud import Cloud
+from tests.support.journeys import APPROVAL, Calls, World, calls, new_id, repeat, running
 
 
 def live_through(world: World, conversation_id: str) -> None:

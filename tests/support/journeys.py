@@ -96,7 +96,7 @@ class World:
         )
 
     def get(self, conversation_id: str) -> dict[str, Any]:
-        answer = self._request("GET", "/workflows/{workflowId}", {"workflowId": workflow_id(conversation_id)})
+        answer = repeat(lambda: self.read(workflow_id(conversation_id)))
         assert answer.status == 200, answer
         return answer.body
 
@@ -173,10 +173,7 @@ class World:
     def notify(self, records: list[dict[str, Any]]) -> bool:
         """Hand records to notify_journeys until it takes them, as Lambda does."""
         if records:
-            try:
-                self._invoke("NotifyJourneysFunction", {"Records": records})
-            except Crash:
-                self._invoke("NotifyJourneysFunction", {"Records": records})
+            repeat(lambda: self._invoke("NotifyJourneysFunction", {"Records": records}))
         return bool(records)
 
     def messages(self) -> list[Any]:
@@ -207,7 +204,7 @@ class World:
 
     def sweep(self) -> int:
         """Let the sweep find what is overdue by now."""
-        found: int = self._invoke("SweepJourneysFunction", {})["journeys"]
+        found: int = repeat(lambda: self._invoke("SweepJourneysFunction", {})["journeys"])
         return found
 
     def recover(self, goal: Callable[[], bool]) -> None:
@@ -263,6 +260,14 @@ class World:
         """The workflow as it lies in the table."""
         key = {"workflowId": {"S": workflow_id(conversation_id)}}
         return dict(self.cloud.dynamodb.get_item(TableName=WORKFLOWS, Key=key, ConsistentRead=True)["Item"])
+
+
+def repeat[Answered](call: Callable[[], Answered]) -> Answered:
+    """Call once more when there was no answer, as an IVR does, and Lambda with a stream's records."""
+    try:
+        return call()
+    except Crash:
+        return call()
 
 
 def workflow_id(conversation_id: str) -> str:
