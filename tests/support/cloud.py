@@ -147,7 +147,7 @@ class Cloud:
 
     def wait_for_execution(self, conversation_id: str, seconds: float = 30) -> None:
         """Wait until the conversation's executions have ended, all of their branches included."""
-        mine = [one for one in self.executions() if one.input_data["conversationId"] == conversation_id]
+        mine = [one for one in self.executions() if f'"{conversation_id}"' in one.execution_input]
         wait_until(lambda: not any(one.exec_status == "RUNNING" for one in mine), seconds)
 
     def wait_for_executions(self, seconds: float = 30) -> None:
