@@ -33,7 +33,7 @@ lock: $(UV) ## pin every requirement again, with hashes
 	$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.13 \
 	  --no-emit-package botocore --no-emit-package python-dateutil --no-emit-package six --no-emit-package urllib3 \
 	  -o layers/dependencies/requirements.txt layers/dependencies/requirements.in
-	for name in uv emulator sam checkov development; do \
+	for name in uv emulator sam checkov development benchmark; do \
 	  $(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.13 \
 	    $$([ $$name = checkov ] && echo --only-binary :all:) \
 	    $$([ $$name = development ] && echo -c layers/dependencies/requirements.txt) \
@@ -45,4 +45,8 @@ lock: $(UV) ## pin every requirement again, with hashes
 stepmark-fuzz: development ## 50,000 random workflows against plain Python
 	STEPMARK_EXAMPLES=50000 $(DEVELOPMENT)/pytest -q tests/stepmark/random --timeout 7200
 
-.PHONY: help development emulator sam checkov lock stepmark-fuzz
+benchmark-stepmark: $(VENVS)/benchmark/.installed ## stepmark's speed, and that of engines people would pick instead
+	PYTHONPATH=layers/stepmark $(VENVS)/benchmark/bin/python benchmarks/stepmark_engines.py
+	PYTHONPATH=layers/stepmark $(VENVS)/benchmark/bin/python benchmarks/stepmark_scaling.py
+
+.PHONY: help development emulator sam checkov lock stepmark-fuzz benchmark-stepmark

@@ -65,6 +65,7 @@ class Session:
         self.not_begun: set[tuple[str, int, str]] = set()  # setups known to have never begun
         self._flights: dict[str, _Flight] = {}
         self._budget = budget or machinery.budget
+        self._planned: Work | None = None  # what the last commit has found to be next
         self._commits = 0
         self._served = MAIN
         self._began = self.clock.now()
@@ -198,7 +199,7 @@ class Session:
     def drive(self) -> None:
         """Work until the lease is given back."""
         while self.ledger.held:
-            work = self._next(self.clock.now())
+            work, self._planned = self._planned or self._next(self.clock.now()), None
             if work is not None:
                 work()
             elif self._flights:
@@ -397,7 +398,8 @@ class Session:
         self._commits += 1
         while True:
             now = self.clock.now()
-            held = bool(self._flights) or self._next(now) is not None
+            self._planned = self._next(now)
+            held = bool(self._flights) or self._planned is not None
             status = self._status(now, running=held)
             due_at = None if held else self._due(now)
             try:
