@@ -10,7 +10,7 @@ DEVELOPMENT := $(VENVS)/development/bin
 CHECKED := functions layers/conversation layers/stepmark tests local benchmarks
 
 help: ## list the commands
-	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 # --- environments: one for development, and one each for tools whose own pins would clash ------------
 
@@ -27,26 +27,79 @@ $(VENVS)/%/.installed: requirements/%.txt $(UV)
 development: $(VENVS)/development/.installed ## the environment for tests and linters
 emulator: $(VENVS)/emulator/.installed
 sam: $(VENVS)/sam/.installed
+runtime: $(VENVS)/runtime/.installed
 checkov: $(VENVS)/checkov/.installed
 
 lock: $(UV) ## pin every requirement again, with hashes
 	$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.13 \
 	  --no-emit-package botocore --no-emit-package python-dateutil --no-emit-package six --no-emit-package urllib3 \
 	  -o layers/dependencies/requirements.txt layers/dependencies/requirements.in
-	for name in uv emulator sam checkov development benchmark; do \
+	for name in uv emulator sam runtime checkov development benchmark; do \
 	  $(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.13 \
 	    $$([ $$name = checkov ] && echo --only-binary :all:) \
 	    $$([ $$name = development ] && echo -c layers/dependencies/requirements.txt) \
 	    -o requirements/$$name.txt requirements/$$name.in || exit 1; \
 	done
 
+.PHONY: help development emulator sam runtime checkov lock
+
+# --- the whole system on this machine ------------------------------------------------------------------
+
+# Whatever Python settings the caller's shell has, the modules of this repository are found.
+LOCAL := env -u PYTHONSAFEPATH PYTHONPATH=. $(DEVELOPMENT)/python -m
+
+demo: development emulator sam ## see it work: a story with times, then what the caller waits otherwise
+	@$(LOCAL) local.demo
+
+up: development emulator sam ## keep the stack running on this machine for playing with
+	@$(LOCAL) local.background up
+
+down: development ## end what `make up` started
+	@$(LOCAL) local.background down
+
+.PHONY: demo up down
+
+# --- tests and linters: what CI runs -------------------------------------------------------------------
+
+PYTEST := env -u PYTHONPATH -u PYTHONSAFEPATH $(DEVELOPMENT)/python -m pytest
+
+test: test-unit test-stepmark test-integration test-architecture test-e2e ## everything below, in this order
+
+test-unit: development ## each part alone, no network
+	$(PYTEST) tests/unit
+
+test-stepmark: development ## the workflow library: examples, random programs, crashes, updates
+	$(PYTEST) tests/stepmark
+
+test-integration: development ## the real handlers and state machine in a simulated account
+	$(PYTEST) tests/integration
+
+test-architecture: development ## the rules that hold the house together
+	$(PYTEST) tests/architecture
+
+test-e2e: development emulator sam runtime ## the deployed template on the emulator
+	$(PYTEST) tests/e2e
+
+e2e: test-e2e ## the same; STACK=<name> takes that stack in your AWS account
+
+lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
+	$(DEVELOPMENT)/ruff check .
+	$(DEVELOPMENT)/ruff format --check .
+	$(DEVELOPMENT)/mypy $(CHECKED)
+	$(DEVELOPMENT)/cfn-lint
+	$(VENVS)/checkov/bin/checkov --config-file .checkov.yaml
+	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation
+	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local
+
+.PHONY: test test-unit test-integration test-architecture test-e2e e2e lint
+
 # --- stepmark ------------------------------------------------------------------------------------------
 
 stepmark-fuzz: development ## 50,000 random workflows against plain Python
-	STEPMARK_EXAMPLES=50000 $(DEVELOPMENT)/pytest -q tests/stepmark/random --timeout 7200
+	STEPMARK_EXAMPLES=50000 $(PYTEST) -q tests/stepmark/random
 
 benchmark-stepmark: $(VENVS)/benchmark/.installed ## stepmark's speed, and that of engines people would pick instead
 	PYTHONPATH=layers/stepmark $(VENVS)/benchmark/bin/python benchmarks/stepmark_engines.py
 	PYTHONPATH=layers/stepmark $(VENVS)/benchmark/bin/python benchmarks/stepmark_scaling.py
 
-.PHONY: help development emulator sam checkov lock stepmark-fuzz benchmark-stepmark
+.PHONY: stepmark-fuzz benchmark-stepmark

@@ -1,0 +1,45 @@
+"""GET /conversations/{conversationId}: the conversation as it stands, or as soon as its caller is known."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conversation import timestamps
+from conversation.api import Event, Response, answers_errors, conversation_id_in_path, respond
+from conversation.errors import InvalidRequest
+from conversation.observability import logger
+from conversation.store import conversations
+from conversation.waiting import MAXIMUM_SECONDS, read_when_ended
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+@logger.inject_lambda_context
+@answers_errors
+def lambda_handler(event: Event, _context: LambdaContext) -> Response:
+    """Answer 200 with the document, flat when the IVR asks for that."""
+    conversation_id = conversation_id_in_path(event)
+    parameters = event.get("queryStringParameters") or {}
+    flat = _is_flat(parameters.get("format"))
+    conversation = read_when_ended(conversations(), conversation_id, _wait_seconds(parameters.get("wait")))
+    logger.info("conversation read", conversation_id=conversation_id, status=conversation.status.value)
+    now = timestamps.now()
+    return respond(200, conversation.flat_document(now) if flat else conversation.document(now))
+
+
+def _wait_seconds(text: str | None) -> int:
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAXIMUM_SECONDS))):
+        raise InvalidRequest(f"wait must be a whole number of seconds from 0 to {MAXIMUM_SECONDS}")
+    seconds = int(text)
+    if seconds > MAXIMUM_SECONDS:
+        raise InvalidRequest(f"wait must be a whole number of seconds from 0 to {MAXIMUM_SECONDS}")
+    return seconds
+
+
+def _is_flat(text: str | None) -> bool:
+    if text not in {None, "flat"}:
+        raise InvalidRequest("format must be flat, or left out")
+    return text == "flat"

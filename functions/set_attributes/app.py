@@ -1,0 +1,28 @@
+"""PATCH /conversations/{conversationId}/attributes: write participant data, key by key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from conversation import timestamps
+from conversation.api import Event, Response, answers_errors, conversation_id_in_path, json_object, respond
+from conversation.attributes import check_change
+from conversation.observability import logger
+from conversation.store import conversations
+from conversation.tracing import tracer
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+@answers_errors
+def lambda_handler(event: Event, _context: LambdaContext) -> Response:
+    """Answer 200 with the document as it is after the change."""
+    conversation_id = conversation_id_in_path(event)
+    change = check_change(json_object(event))
+    now = timestamps.now()
+    conversation = conversations().change_attributes(conversation_id, change, now)
+    logger.info("attributes written", conversation_id=conversation_id, count=len(change))
+    return respond(200, conversation.document(now))

@@ -1,0 +1,58 @@
+"""POST /conversations: start to identify the caller, and answer while the lookups run."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from conversation import aws, timestamps
+from conversation.api import Event, Response, answers_errors, check_conversation_id, json_object, respond
+from conversation.attributes import check_initial
+from conversation.errors import InvalidRequest
+from conversation.observability import logger
+from conversation.phone_numbers import to_e164
+from conversation.settings import StartSettings
+from conversation.start import StartRequest, start
+from conversation.store import conversations
+from conversation.tracing import tracer
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+_FIELDS = frozenset({"conversationId", "callerNumber", "attributes"})
+
+
+@cache
+def _settings() -> StartSettings:
+    return StartSettings.from_environment()
+
+
+@logger.inject_lambda_context
+@tracer.capture_lambda_handler(capture_response=False)
+@answers_errors
+def lambda_handler(event: Event, _context: LambdaContext) -> Response:
+    """Answer 202 the first time and 200 when the same start is repeated."""
+    request = _parse(json_object(event))
+    started = start(request, conversations(), aws.step_functions(), _settings())
+    logger.info(
+        "identification started" if started.is_new else "start repeated",
+        conversation_id=request.conversation_id,
+        status=started.conversation.status.value,
+    )
+    return respond(202 if started.is_new else 200, started.conversation.document(timestamps.now()))
+
+
+def _parse(body: dict[str, object]) -> StartRequest:
+    if body.keys() - _FIELDS:
+        raise InvalidRequest(f"send no other fields than {', '.join(sorted(_FIELDS))}")
+    if "callerNumber" not in body:
+        raise InvalidRequest("callerNumber is missing; send an empty text when the caller withholds it")
+    number = body["callerNumber"]
+    if not (number is None or isinstance(number, str)):
+        raise InvalidRequest("callerNumber must be a text")
+    attributes = body.get("attributes")
+    return StartRequest(
+        conversation_id=check_conversation_id(body.get("conversationId")),
+        caller_number=to_e164(number or "", _settings().default_region),
+        attributes={} if attributes is None else check_initial(attributes),
+    )

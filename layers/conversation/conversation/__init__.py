@@ -1,0 +1,1 @@
+"""What a conversation is, where it is kept, and how the caller behind it is identified."""

@@ -1,0 +1,116 @@
+"""What the functions behind the HTTP API have in common: reading a request, answering, refusing."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, NotRequired, TypedDict
+
+from conversation.errors import (
+    ConversationError,
+    ConversationNotFound,
+    InvalidRequest,
+    NumberConflict,
+    RequestTooLarge,
+    TemporarilyUnavailable,
+)
+from conversation.observability import logger
+
+if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.typing import LambdaContext
+
+# 32 KB of attributes, each character of which JSON may escape to six bytes, and room for the rest.
+MAXIMUM_BODY_BYTES = 256 * 1024
+
+_CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
+
+# The first that fits counts, so that a subclass stands before its base.
+_HTTP_STATUS: tuple[tuple[type[ConversationError], int], ...] = (
+    (RequestTooLarge, 413),
+    (InvalidRequest, 400),
+    (ConversationNotFound, 404),
+    (NumberConflict, 409),
+    (TemporarilyUnavailable, 503),
+)
+
+
+class Event(TypedDict):
+    """The part of an API Gateway proxy event that the functions read."""
+
+    body: NotRequired[str | None]
+    isBase64Encoded: NotRequired[bool]
+    pathParameters: NotRequired[dict[str, str] | None]
+    queryStringParameters: NotRequired[dict[str, str] | None]
+
+
+class Response(TypedDict):
+    """An API Gateway proxy answer."""
+
+    statusCode: int
+    headers: dict[str, str]
+    body: str
+
+
+type Handler = Callable[[Event, LambdaContext], Response]
+
+
+def respond(status: int, body: Mapping[str, object], headers: Mapping[str, str] | None = None) -> Response:
+    """Make an answer of JSON that nothing on its way may keep."""
+    return {
+        "statusCode": status,
+        "headers": {"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})},
+        "body": json.dumps(body),
+    }
+
+
+def answers_errors(handler: Handler) -> Handler:
+    """Turn an error of this package into the API's error document; let every other one fail the function.
+
+    What is not foreseen is a defect: it reaches the function's error metric and its alarm, and API Gateway
+    answers with the template's own 5xx document.
+    """
+
+    @wraps(handler)
+    def answer(event: Event, context: LambdaContext) -> Response:
+        try:
+            return handler(event, context)
+        except ConversationError as error:
+            status = next((status for kind, status in _HTTP_STATUS if isinstance(error, kind)), None)
+            if status is None:
+                raise
+            log = logger.warning if error.retryable else logger.info
+            log("request refused", code=error.code, http_status=status, reason=str(error))
+            document = {"error": {"code": error.code, "message": str(error)}}
+            return respond(status, document, {"Retry-After": "1"} if error.retryable else None)
+
+    return answer
+
+
+def conversation_id_in_path(event: Event) -> str:
+    """Read `{conversationId}` from the path. Raises InvalidRequest when it is none."""
+    return check_conversation_id((event.get("pathParameters") or {}).get("conversationId"))
+
+
+def check_conversation_id(value: object) -> str:
+    """Return an id that is one: a Genesys UUID, a Connect ContactId, a Twilio CallSid, or the like."""
+    if not isinstance(value, str) or not _CONVERSATION_ID.fullmatch(value):
+        raise InvalidRequest("conversationId must have 1 to 80 characters of A-Z a-z 0-9 _ -")
+    return value
+
+
+def json_object(event: Event) -> dict[str, object]:
+    """Read the body as one JSON object. Raises InvalidRequest or RequestTooLarge."""
+    body = event.get("body") or ""
+    try:
+        content = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
+        if len(content) > MAXIMUM_BODY_BYTES:
+            raise RequestTooLarge(f"the body must have at most {MAXIMUM_BODY_BYTES:,} bytes")
+        document = json.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("the body must be one JSON object in UTF-8") from error
+    if not isinstance(document, dict):
+        raise InvalidRequest("the body must be one JSON object in UTF-8")
+    return document

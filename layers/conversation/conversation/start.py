@@ -1,0 +1,164 @@
+"""Start the identification of a caller once, however often and however simultaneously it is asked for.
+
+What a request does, and what its repetition finds when it died there:
+
+    put ONGOING, with a claim ──▶ StartExecution ──▶ note the execution ──▶ 202
+       nothing: starts anew       the claim runs out:    a second execution is started; every write of
+                                  the repetition          an execution is conditional, so it changes
+                                  starts the execution    nothing that the first one has written
+
+A claim lasts three seconds: longer than a start takes, shorter than an IVR waits before it repeats.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from conversation import aws, timestamps
+from conversation.errors import NumberConflict, StartUnavailable, StoreUnavailable
+from conversation.observability import logger
+from conversation.record import WITHHELD_NUMBER, Conversation, SourceStatus, StartClaim, Status
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_stepfunctions import SFNClient
+
+    from conversation.settings import StartSettings
+    from conversation.store import ConversationStore
+
+CLAIM_DURATION = timedelta(seconds=3)
+_POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A request to identify a caller; `caller_number` is E.164, or None when the caller withholds it."""
+
+    conversation_id: str
+    caller_number: str | None
+    attributes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The conversation, and whether this very request set it going."""
+
+    conversation: Conversation
+    is_new: bool
+
+
+def start(
+    request: StartRequest, store: ConversationStore, step_functions: SFNClient, settings: StartSettings
+) -> Started:
+    """Write the conversation and start its execution, or find that this was done before.
+
+        started = start(StartRequest("6c5c", "+33612345678", {}), store, aws.step_functions(), settings)
+
+    Raises NumberConflict when the id is known with another number, StoreUnavailable, and StartUnavailable
+    when Step Functions did not start: then the same request may be sent again at once.
+    """
+    now = timestamps.now()
+    conversation = _new_conversation(request, settings, now)
+    existing = store.create(conversation, now)
+    if existing is not None:
+        return _join(existing, request, store, step_functions, settings)
+    if conversation.claim is not None:
+        _execute(conversation, conversation.claim, store, step_functions, settings)
+    return Started(conversation, is_new=True)
+
+
+def _new_conversation(request: StartRequest, settings: StartSettings, now: datetime) -> Conversation:
+    withheld = request.caller_number is None
+    return Conversation(
+        conversation_id=request.conversation_id,
+        status=Status.NOT_FOUND if withheld else Status.ONGOING,
+        reason=WITHHELD_NUMBER if withheld else None,
+        caller_number=request.caller_number,
+        started_at=now,
+        updated_at=now,
+        concluded_at=now if withheld else None,
+        deadline_at=now + timedelta(seconds=settings.deadline_seconds),
+        expires_at=now + timedelta(hours=settings.retention_hours),
+        sources={} if withheld else dict.fromkeys(settings.sources, SourceStatus.PENDING),
+        attributes=request.attributes,
+        claim=None if withheld else _new_claim(now),
+    )
+
+
+def _new_claim(now: datetime) -> StartClaim:
+    return StartClaim(token=uuid.uuid4().hex, until=now + CLAIM_DURATION)
+
+
+def _join(
+    conversation: Conversation,
+    request: StartRequest,
+    store: ConversationStore,
+    step_functions: SFNClient,
+    settings: StartSettings,
+) -> Started:
+    """Answer with what is there, after making sure that somebody works for it."""
+    if conversation.caller_number != request.caller_number:
+        raise NumberConflict(
+            f"conversation {request.conversation_id} was started with another callerNumber; use a new id"
+        )
+    give_up_at = time.monotonic() + 2 * CLAIM_DURATION.total_seconds()
+    while conversation.claim and conversation.execution_arn is None and conversation.status is Status.ONGOING:
+        now = timestamps.now()
+        if now >= conversation.claim.until:
+            mine = _new_claim(now)
+            if store.claim_start(conversation.conversation_id, conversation.claim, mine):
+                _execute(conversation, mine, store, step_functions, settings)
+                return Started(conversation, is_new=True)
+        if time.monotonic() >= give_up_at:
+            raise StartUnavailable("another request is starting this conversation; send the request again")
+        time.sleep(_POLL_SECONDS)
+        conversation = store.read(conversation.conversation_id, timestamps.now())
+    return Started(conversation, is_new=False)
+
+
+def _execute(
+    conversation: Conversation,
+    claim: StartClaim,
+    store: ConversationStore,
+    step_functions: SFNClient,
+    settings: StartSettings,
+) -> None:
+    try:
+        execution = step_functions.start_execution(
+            stateMachineArn=settings.state_machine_arn, input=_execution_input(conversation)
+        )
+    except (ClientError, BotoCoreError) as error:
+        _release(conversation, claim, store)
+        reason = aws.reason(error)
+        raise StartUnavailable(f"Step Functions did not start ({reason}); send the request again") from error
+    try:
+        store.mark_started(conversation.conversation_id, execution["executionArn"])
+    except StoreUnavailable:
+        # The execution runs. A repeated start may run a second one, which changes nothing.
+        logger.warning("execution started but not noted", conversation_id=conversation.conversation_id)
+
+
+def _release(conversation: Conversation, claim: StartClaim, store: ConversationStore) -> None:
+    try:
+        store.release_start(conversation.conversation_id, claim, timestamps.now())
+    except StoreUnavailable:
+        # The claim runs out by itself.
+        logger.warning("start failed and its claim stays", conversation_id=conversation.conversation_id)
+
+
+def _execution_input(conversation: Conversation) -> str:
+    return json.dumps(
+        {
+            "conversationId": conversation.conversation_id,
+            "callerNumber": conversation.caller_number,
+            "deadlineAt": timestamps.to_text(conversation.deadline_at),
+        }
+    )

@@ -1,0 +1,338 @@
+"""Conversations in DynamoDB: one item each, every write conditional, every read consistent.
+
+How an item lives:
+
+    create ──▶ ONGOING ──▶ SUCCESS │ NOT_FOUND │ FAILED     written by the state machine, once
+                  │
+                  └──────▶ TIMED_OUT                        written by the first reader past deadlineAt
+
+All of these writes carry the condition `status = ONGOING`, so exactly one of them happens. The state
+machine's also carry `deadlineAt > now`. A reader that finds ONGOING past the deadline does not merely
+say TIMED_OUT: it writes it first, because a conclusion that is on its way at that moment would otherwise
+land behind its back and the next reader would see another final status.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, cast
+
+from aws_lambda_powertools.metrics import MetricUnit, single_metric
+from botocore.exceptions import BotoCoreError, ClientError
+
+from conversation import aws, timestamps
+from conversation.attributes import MAXIMUM_COUNT, MAXIMUM_TOTAL_BYTES, Plan, plan_change, total_bytes
+from conversation.errors import ConversationNotFound, StoreUnavailable
+from conversation.observability import logger
+from conversation.record import Conversation, SourceStatus, StartClaim, Status
+from conversation.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, UniversalAttributeValueTypeDef
+
+    type Item = Mapping[str, AttributeValueTypeDef]
+    type Values = dict[str, UniversalAttributeValueTypeDef]
+
+# A writer meets a conflict only when another one wrote the same attribute, or the last free room, between
+# its read and its write. Thirty such conflicts in a row mean that something else is wrong.
+_MAXIMUM_CONFLICTS = 30
+
+
+@cache
+def conversations() -> ConversationStore:
+    """Return the store of this execution environment, over the table that its settings name."""
+    return ConversationStore(aws.dynamodb(), StoreSettings.from_environment().table_name)
+
+
+class ConversationStore:
+    """The conversations in one table.
+
+        store = ConversationStore(aws.dynamodb(), "Conversations")
+        conversation = store.read("6c5c", timestamps.now())
+
+    Every method raises StoreUnavailable when DynamoDB does not do its part; the same call may be repeated.
+    """
+
+    def __init__(self, client: DynamoDBClient, table_name: str) -> None:
+        self._client = client
+        self._table = table_name
+
+    def create(self, conversation: Conversation, now: datetime) -> Conversation | None:
+        """Write a new conversation, or return the one that is there already and still kept."""
+        unknown = "attribute_not_exists(conversationId)"
+        expired = "expiresAt <= :now"
+        try:
+            self._client.put_item(
+                TableName=self._table,
+                Item=_to_item(conversation),
+                ConditionExpression=f"{unknown} OR {expired}",
+                ExpressionAttributeValues={":now": _epoch(now)},
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as error:
+            existing = _from_item(_item_behind(error))
+        except BotoCoreError as error:
+            raise _unavailable(error) from error
+        else:
+            return None
+        if existing.claim and conversation.claim and existing.claim.token == conversation.claim.token:
+            return None  # our own write: its answer was lost and botocore sent it again
+        return self._time_out(existing, now) if existing.is_overdue(now) else existing
+
+    def read(self, conversation_id: str, now: datetime) -> Conversation:
+        """Read a conversation as it stands, TIMED_OUT once its deadline has passed.
+
+        Raises ConversationNotFound when it is unknown or has expired.
+        """
+        try:
+            answer = self._client.get_item(
+                TableName=self._table, Key={"conversationId": {"S": conversation_id}}, ConsistentRead=True
+            )
+        except (ClientError, BotoCoreError) as error:
+            raise _unavailable(error) from error
+        conversation = _from_item(answer["Item"]) if "Item" in answer else None
+        if conversation is None or conversation.has_expired(now):
+            raise _not_found(conversation_id)
+        return self._time_out(conversation, now) if conversation.is_overdue(now) else conversation
+
+    def claim_start(self, conversation_id: str, seen: StartClaim, mine: StartClaim) -> bool:
+        """Take over the start of an execution whose claim has run out; tell whether it is ours now."""
+        return self._update(
+            conversation_id,
+            "SET startToken = :token, startClaimedUntil = :until",
+            "startToken = :seenToken AND startClaimedUntil = :seenUntil"
+            " AND attribute_not_exists(executionArn)",
+            {
+                ":token": _text(mine.token), ":until": _moment(mine.until),
+                ":seenToken": _text(seen.token), ":seenUntil": _moment(seen.until),
+            },
+        )  # fmt: skip
+
+    def release_start(self, conversation_id: str, mine: StartClaim, now: datetime) -> None:
+        """Give the claim back after a start that failed, so that the next request need not wait for it."""
+        self._update(
+            conversation_id,
+            "SET startClaimedUntil = :now",
+            "startToken = :mine AND attribute_not_exists(executionArn)",
+            {":mine": _text(mine.token), ":now": _moment(now)},
+        )
+
+    def mark_started(self, conversation_id: str, execution_arn: str) -> None:
+        """Note which execution works for the conversation, so that a repeated start starts no other."""
+        self._update(
+            conversation_id,
+            "SET executionArn = :arn",
+            "attribute_exists(conversationId) AND attribute_not_exists(executionArn)",
+            {":arn": _text(execution_arn)},
+        )
+
+    def change_attributes(
+        self, conversation_id: str, change: Mapping[str, str | None], now: datetime
+    ) -> Conversation:
+        """Set the attributes that have a text and delete those that have None; touch no other.
+
+        Raises ConversationNotFound, InvalidRequest when the conversation would hold too many attributes,
+        and RequestTooLarge when they would be too long together.
+        """
+        conversation = self.read(conversation_id, now)
+        for _ in range(_MAXIMUM_CONFLICTS):
+            plan = plan_change(conversation.attributes, change)
+            if plan is None:
+                return conversation
+            written, conversation = self._write_attributes(conversation_id, plan, now)
+            if written:
+                return self._time_out(conversation, now) if conversation.is_overdue(now) else conversation
+        raise StoreUnavailable("too many writers changed the same attributes; send the request again")
+
+    def _write_attributes(self, conversation_id: str, plan: Plan, now: datetime) -> tuple[bool, Conversation]:
+        """Write one plan if what it was made from still stands; return the conversation as it is then."""
+        names = {"#attributes": "attributes"}
+        values: Values = {":updatedAt": _moment(now), ":bytes": _number(plan.byte_delta), ":now": _epoch(now)}
+        sets = ["updatedAt = :updatedAt", "attributeBytes = attributeBytes + :bytes"]
+        removes: list[str] = []
+        conditions = ["expiresAt > :now"]
+        for index, (name, new) in enumerate(plan.after.items()):
+            old = plan.before[name]
+            path = f"#attributes.#name{index}"
+            names[f"#name{index}"] = name
+            if old is None:
+                conditions.append(f"attribute_not_exists({path})")
+            else:
+                values[f":old{index}"] = _text(old)
+                conditions.append(f"{path} = :old{index}")
+            if new is None:
+                removes.append(path)
+            else:
+                values[f":new{index}"] = _text(new)
+                sets.append(f"{path} = :new{index}")
+        if plan.count_delta > 0:
+            values[":countRoom"] = _number(MAXIMUM_COUNT - plan.count_delta)
+            conditions.append("size(#attributes) <= :countRoom")
+        if plan.byte_delta > 0:
+            values[":byteRoom"] = _number(MAXIMUM_TOTAL_BYTES - plan.byte_delta)
+            conditions.append("attributeBytes <= :byteRoom")
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key={"conversationId": {"S": conversation_id}},
+                UpdateExpression=f"SET {', '.join(sets)}"
+                + (f" REMOVE {', '.join(removes)}" if removes else ""),
+                ConditionExpression=" AND ".join(conditions),
+                ExpressionAttributeNames=names,
+                ExpressionAttributeValues=values,
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as error:
+            conversation = _from_item(_item_behind(error))
+            if conversation.has_expired(now):
+                raise _not_found(conversation_id) from error
+            return False, conversation
+        except BotoCoreError as error:
+            raise _unavailable(error) from error
+        return True, _from_item(answer["Attributes"])
+
+    def _time_out(self, conversation: Conversation, now: datetime) -> Conversation:
+        """Conclude an overdue conversation, or return what concluded it in the meantime."""
+        try:
+            answer = self._client.update_item(
+                TableName=self._table,
+                Key={"conversationId": {"S": conversation.conversation_id}},
+                UpdateExpression="SET #status = :timedOut, concludedAt = deadlineAt, updatedAt = :now",
+                ConditionExpression="#status = :ongoing",
+                ExpressionAttributeNames={"#status": "status"},
+                ExpressionAttributeValues={
+                    ":timedOut": _text(Status.TIMED_OUT),
+                    ":ongoing": _text(Status.ONGOING),
+                    ":now": _moment(now),
+                },
+                ReturnValues="ALL_NEW",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        except ClientError as error:
+            return _from_item(_item_behind(error))
+        except BotoCoreError as error:
+            raise _unavailable(error) from error
+        logger.warning("identification timed out", conversation_id=conversation.conversation_id)
+        with single_metric(name="IdentificationTimedOut", unit=MetricUnit.Count, value=1):
+            pass  # nothing to add to it
+        return _from_item(answer["Attributes"])
+
+    def _update(self, conversation_id: str, update: str, condition: str, values: Values) -> bool:
+        """Make one conditional update; tell whether its condition held."""
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key={"conversationId": {"S": conversation_id}},
+                UpdateExpression=update,
+                ConditionExpression=condition,
+                ExpressionAttributeValues=values,
+            )
+        except ClientError as error:
+            if _is_condition_failure(error):
+                return False
+            raise _unavailable(error) from error
+        except BotoCoreError as error:
+            raise _unavailable(error) from error
+        return True
+
+
+def _is_condition_failure(error: ClientError) -> bool:
+    return error.response["Error"]["Code"] == "ConditionalCheckFailedException"
+
+
+def _item_behind(error: ClientError) -> Item:
+    """Return the item that a condition failed on; raise what the error means when that was not the reason."""
+    if not _is_condition_failure(error):
+        raise _unavailable(error) from error
+    item = cast("Item | None", error.response.get("Item"))
+    if item is None:
+        raise ConversationNotFound("the conversation is no longer kept; start it with a POST") from error
+    return item
+
+
+def _unavailable(error: ClientError | BotoCoreError) -> StoreUnavailable:
+    return StoreUnavailable(f"DynamoDB did not answer ({aws.reason(error)}); send the request again")
+
+
+def _not_found(conversation_id: str) -> ConversationNotFound:
+    return ConversationNotFound(f"no conversation {conversation_id} is kept; start it with a POST")
+
+
+def _text(value: str) -> UniversalAttributeValueTypeDef:
+    return {"S": value}
+
+
+def _number(value: int) -> UniversalAttributeValueTypeDef:
+    return {"N": str(value)}
+
+
+def _moment(value: datetime) -> UniversalAttributeValueTypeDef:
+    return {"S": timestamps.to_text(value)}
+
+
+def _epoch(value: datetime) -> UniversalAttributeValueTypeDef:
+    return {"N": str(int(value.timestamp()))}
+
+
+def _texts(values: Mapping[str, str]) -> UniversalAttributeValueTypeDef:
+    return {"M": {key: {"S": value} for key, value in values.items()}}
+
+
+def _to_item(conversation: Conversation) -> Values:
+    """Write a new conversation as an item; what later writes add is not there yet."""
+    item: Values = {
+        "conversationId": _text(conversation.conversation_id),
+        "status": _text(conversation.status),
+        "startedAt": _moment(conversation.started_at),
+        "updatedAt": _moment(conversation.updated_at),
+        "deadlineAt": _moment(conversation.deadline_at),
+        "expiresAt": _epoch(conversation.expires_at),
+        "sources": _texts(conversation.sources),
+        "otherMatches": {"M": {}},
+        "attributes": _texts(conversation.attributes),
+        "attributeBytes": _number(total_bytes(conversation.attributes)),
+    }
+    if conversation.caller_number is not None:
+        item["callerNumber"] = _text(conversation.caller_number)
+    if conversation.reason is not None:
+        item["reason"] = _text(conversation.reason)
+    if conversation.concluded_at is not None:
+        item["concludedAt"] = _moment(conversation.concluded_at)
+    if conversation.claim is not None:
+        item["startToken"] = _text(conversation.claim.token)
+        item["startClaimedUntil"] = _moment(conversation.claim.until)
+    return item
+
+
+def _from_item(item: Item) -> Conversation:
+    claim = (
+        StartClaim(item["startToken"]["S"], timestamps.from_text(item["startClaimedUntil"]["S"]))
+        if "startToken" in item
+        else None
+    )
+    return Conversation(
+        conversation_id=item["conversationId"]["S"],
+        status=Status(item["status"]["S"]),
+        caller_number=item["callerNumber"]["S"] if "callerNumber" in item else None,
+        started_at=timestamps.from_text(item["startedAt"]["S"]),
+        updated_at=timestamps.from_text(item["updatedAt"]["S"]),
+        deadline_at=timestamps.from_text(item["deadlineAt"]["S"]),
+        expires_at=datetime.fromtimestamp(int(item["expiresAt"]["N"]), UTC),
+        concluded_at=timestamps.from_text(item["concludedAt"]["S"]) if "concludedAt" in item else None,
+        reason=item["reason"]["S"] if "reason" in item else None,
+        identity=_from_texts(item["identity"]) if "identity" in item else None,
+        sources={source: SourceStatus(status) for source, status in _from_texts(item["sources"]).items()},
+        other_matches={source: _from_texts(match) for source, match in item["otherMatches"]["M"].items()},
+        attributes=_from_texts(item["attributes"]),
+        claim=claim,
+        execution_arn=item["executionArn"]["S"] if "executionArn" in item else None,
+    )
+
+
+def _from_texts(value: AttributeValueTypeDef) -> dict[str, str]:
+    return {key: inner["S"] for key, inner in value["M"].items()}

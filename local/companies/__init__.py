@@ -1,0 +1,16 @@
+"""Alpha, Beta and Gamma: three demo companies, each with its own customer service and its own protocol."""
+
+from local.companies.control import Companies, running
+from local.companies.model import CREDENTIALS, SOURCES, Behaviour, Customer, Fault, Source, invented_customer
+
+__all__ = [
+    "CREDENTIALS",
+    "SOURCES",
+    "Behaviour",
+    "Companies",
+    "Customer",
+    "Fault",
+    "Source",
+    "invented_customer",
+    "running",
+]

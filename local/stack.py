@@ -1,0 +1,155 @@
+"""A deployed stack: built and deployed to the emulator by SAM, or found in an AWS account by its name."""
+
+import fcntl
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+import boto3
+
+from local import gateway, processes
+from local.companies import CREDENTIALS, SOURCES
+from local.emulator import REGION
+from local.errors import DeploymentError
+
+if TYPE_CHECKING:
+    from mypy_boto3_cloudformation import CloudFormationClient
+
+NAME = "meanwhile"
+_SAM = processes.REPOSITORY / ".venvs/sam/bin/sam"
+_SAM_BUILD = processes.BUILD / "sam"
+_SAM_DEADLINE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Where a deployed stack is reached: its API, and what lies behind it.
+
+        stack = Stack.from_cloudformation("meanwhile")
+        httpx.get(f"{stack.api_url}/conversations/c1", headers={"x-api-key": stack.api_key})
+
+    `endpoint` is the emulator's, or None for AWS itself; `outputs` are all that the template declares.
+    """
+
+    name: str
+    endpoint: str | None
+    session: boto3.Session
+    api_url: str
+    api_key: str = field(repr=False)
+    table_name: str
+    state_machine_arn: str
+    outputs: Mapping[str, str]
+
+    @classmethod
+    def from_cloudformation(
+        cls, name: str, *, endpoint: str | None = None, session: boto3.Session | None = None
+    ) -> Self:
+        """Read a deployed stack's outputs and its API key.
+
+        Without a session, credentials and region come from the environment, as for the AWS CLI. Raises
+        botocore's ClientError when there is no such stack, or no right to read it.
+        """
+        session = session or boto3.Session()
+        outputs = _outputs(session.client("cloudformation", endpoint_url=endpoint), name)
+        apis = session.client("apigateway", endpoint_url=endpoint)
+        return cls(
+            name=name,
+            endpoint=endpoint,
+            session=session,
+            api_url=_reachable(outputs["ApiUrl"].rstrip("/"), endpoint),
+            api_key=apis.get_api_key(apiKey=outputs["ApiKeyId"], includeValue=True)["value"],
+            table_name=outputs["ConversationTableName"],
+            state_machine_arn=outputs["StateMachineArn"],
+            outputs=outputs,
+        )
+
+
+def emulator_session() -> boto3.Session:
+    """Credentials that the emulator takes for the account's root."""
+    return boto3.Session("test", "test", region_name=REGION)
+
+
+def build(directory: Path) -> None:
+    """`sam build` of template.yaml, whatever has not changed since the last time taken from the cache."""
+    _sam(
+        ["build", "--cached", "--cache-dir", f"{_SAM_BUILD}/cache", "--build-dir", f"{_SAM_BUILD}/build"],
+        log=directory / "sam-build.log",
+    )
+
+
+def deploy(directory: Path, endpoint: str, parameters: Mapping[str, str]) -> Stack:
+    """`sam deploy` of what `build` made to the emulator at `endpoint`, and the demo companies' credentials.
+
+    deploy(directory, "http://127.0.0.1:4566", {"AlphaUrl": "http://127.0.0.1:8000/alpha", ...})
+
+    Raises `DeploymentError`.
+    """
+    _sam(
+        ["deploy", "--template-file", f"{_SAM_BUILD}/build/template.yaml", "--stack-name", NAME]
+        + ["--region", REGION, "--resolve-s3", "--capabilities", "CAPABILITY_IAM"]
+        + ["--no-confirm-changeset", "--no-progressbar", "--parameter-overrides"]
+        + [f"{name}={value}" for name, value in parameters.items()],
+        log=directory / "sam-deploy.log",
+        endpoint=endpoint,
+    )
+    stack = Stack.from_cloudformation(NAME, endpoint=endpoint, session=emulator_session())
+    secrets = stack.session.client("secretsmanager", endpoint_url=endpoint)
+    for source in SOURCES:
+        name = stack.outputs[f"{source.capitalize()}SecretArn"]
+        secrets.put_secret_value(SecretId=name, SecretString=json.dumps(CREDENTIALS[source]))
+    gateway.complete_import(stack)
+    return stack
+
+
+@contextmanager
+def sole_builder() -> Iterator[None]:
+    """Keep other runs out while this one builds and deploys: SAM empties its build directory first."""
+    _SAM_BUILD.mkdir(parents=True, exist_ok=True)
+    with (_SAM_BUILD / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _sam(arguments: list[str], *, log: Path, endpoint: str = "") -> None:
+    temporary = log.parent / "sam-tmp"
+    temporary.mkdir(exist_ok=True)
+    # Neither the caller's AWS account nor the caller's Python: pip's own settings and proxies are kept.
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "PYTHON"))}
+    env |= {
+        # SAM builds with the python3.13 that it finds first, and needs pip in it.
+        "PATH": f"{processes.REPOSITORY}/.venvs/development/bin:{os.environ['PATH']}",
+        "TMPDIR": str(temporary),
+        "SAM_CLI_TELEMETRY": "0",
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    with processes.running([_SAM, *arguments], log=log, env=env) as process:
+        try:
+            status = process.wait(_SAM_DEADLINE_SECONDS)
+        except subprocess.TimeoutExpired:
+            status = None
+    if status != 0:
+        raise DeploymentError(f"sam {arguments[0]} ended with {status}:\n{processes.tail(log, 30)}")
+
+
+def _outputs(cloudformation: "CloudFormationClient", name: str) -> dict[str, str]:
+    stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
+    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+
+
+def _reachable(api_url: str, endpoint: str | None) -> str:
+    """The API's URL, which on the emulator is a path of its endpoint: no name to resolve, no Host header."""
+    if endpoint is None:
+        return api_url
+    url = urlsplit(api_url)
+    api_id = str(url.hostname).partition(".")[0]
+    return f"{endpoint}/_aws/execute-api/{api_id}{url.path}"

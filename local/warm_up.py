@@ -1,0 +1,101 @@
+"""Start the functions' execution environments before anything is shown or measured."""
+
+import json
+import time
+import uuid
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from botocore.config import Config
+
+from local.companies import SOURCES, Behaviour, Companies, Source, invented_customer
+from local.errors import WarmUpError
+from local.ivr import Ivr
+from local.parallel import in_parallel
+from local.stack import Stack
+
+if TYPE_CHECKING:
+    from conversation.sources.lookup import LookupEvent
+
+_DEADLINE_SECONDS = 180
+_ANSWERS_DEADLINE_SECONDS = 15
+# Long enough for calls that are made at once to overlap, so that each gets an environment of its own.
+_LATENCY_SECONDS = 0.5
+
+
+def warm_up(stack: Stack, companies: Companies, ivr: Ivr, *, at_once: int = 1) -> None:
+    """Take `at_once` conversations at a time until all go through well, then forget their customers.
+
+    warm_up(stack, companies, ivr, at_once=2)
+
+    Raises `WarmUpError` after three minutes.
+    """
+    # Not through conversations at first: a lookup that a cold start makes late fails, and the emulator then
+    # ends its environment, so that the next one is as late.
+    warm_up_lookups(stack, companies, at_once=at_once)
+    numbers = _prepare_callers(companies, at_once)
+    until = time.monotonic() + _DEADLINE_SECONDS
+    while True:
+        answers = in_parallel(lambda number: _take_call(ivr, number), numbers)
+        if all(answer == dict.fromkeys(SOURCES, "MATCH") for answer in answers):
+            break
+        if time.monotonic() > until:
+            raise WarmUpError(f"after {_DEADLINE_SECONDS} s the functions still answer {answers}")
+    companies.forget()
+
+
+def warm_up_lookups(stack: Stack, companies: Companies, *, at_once: int = 1) -> None:
+    """Start `at_once` environments of each lookup function, with calls that no deadline ends.
+
+    Needed again after a lookup that failed: the emulator ends its environment, where AWS keeps it.
+    """
+    calls = [(source, number) for source in SOURCES for number in _prepare_callers(companies, at_once)]
+    resources = stack.session.client("cloudformation", endpoint_url=stack.endpoint)
+    functions = stack.session.client(
+        "lambda",
+        endpoint_url=stack.endpoint,
+        config=Config(
+            read_timeout=_DEADLINE_SECONDS,
+            retries={"total_max_attempts": 1},
+            max_pool_connections=len(calls),
+        ),
+    )
+    names = {
+        source: resources.describe_stack_resource(
+            StackName=stack.name, LogicalResourceId=f"Lookup{source.capitalize()}Function"
+        )["StackResourceDetail"]["PhysicalResourceId"]
+        for source in SOURCES
+    }
+
+    def invoke(call: tuple[Source, str]) -> None:
+        source, number = call
+        event: LookupEvent = {
+            "conversationId": "warm-up",
+            "callerNumber": number,
+            "deadlineAt": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
+        }
+        functions.invoke(FunctionName=names[source], Payload=json.dumps(event))
+
+    in_parallel(invoke, calls)
+
+
+def _prepare_callers(companies: Companies, count: int) -> list[str]:
+    numbers = [f"+3363999{n:04}" for n in range(count)]
+    for source in SOURCES:
+        companies.know(source, {number: invented_customer(source, number) for number in numbers})
+        companies.behave(source, by_number=dict.fromkeys(numbers, Behaviour(latency=_LATENCY_SECONDS)))
+    return numbers
+
+
+def _take_call(ivr: Ivr, number: str) -> Mapping[str, str]:
+    conversation_id = f"warm-up-{uuid.uuid4()}"
+    ivr.start(conversation_id, number)
+    ivr.set_attributes(conversation_id, {"reason": "warm-up"})
+    document = ivr.read(conversation_id, wait=20).document
+    until = time.monotonic() + _ANSWERS_DEADLINE_SECONDS
+    while "PENDING" in document["sources"].values() and time.monotonic() < until:
+        time.sleep(0.1)
+        document = ivr.read(conversation_id).document
+    sources: Mapping[str, str] = document["sources"]
+    return sources

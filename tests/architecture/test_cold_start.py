@@ -1,0 +1,45 @@
+"""What the reader imports: it stands between a caller and an answer, so its cold start is kept lean."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.template import REPOSITORY
+
+# Each costs tens of milliseconds, and the reader needs none of them.
+HEAVY = {
+    "aws_lambda_powertools.event_handler",
+    "aws_lambda_powertools.utilities.parameters",
+    "aws_lambda_powertools.utilities.parser",
+    "aws_xray_sdk",
+    "boto3",
+    "httpx",
+    "phonenumbers",
+    "pydantic",
+}
+
+
+def modules_imported_by(function: str) -> set[str]:
+    """What is in sys.modules after a new Python has imported a function and made its DynamoDB client."""
+    code = "import sys, app; from conversation import aws; aws.dynamodb(); print(*sys.modules, sep='\\n')"
+    environment = {
+        "PYTHONPATH": f"{REPOSITORY}/functions/{function}:{REPOSITORY}/layers/conversation",
+        "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+    }
+    command = [sys.executable, "-c", code]
+    finished = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
+    return set(finished.stdout.split())
+
+
+def test_the_reader_is_lean() -> None:
+    imported = modules_imported_by("read_conversation")
+    assert "botocore.client" in imported
+    assert HEAVY & imported == set()
+
+
+@pytest.mark.parametrize("module", ["httpx", "pydantic", "aws_lambda_powertools.utilities.parameters"])
+def test_what_is_heavy_is_found_where_it_is_needed(module: str) -> None:
+    assert module in modules_imported_by("lookup_alpha")

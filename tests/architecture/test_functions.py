@@ -1,0 +1,165 @@
+"""Template and tree agree on the functions, and each function has what it needs for itself alone."""
+
+import ast
+from collections import Counter
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from conversation import aws, waiting
+from conversation.sources import lookup
+from tests.architecture.deployment import (
+    DEFINITION,
+    DOCUMENT,
+    FUNCTIONS,
+    FUNCTIONS_BY_FOLDER,
+    LOOKUPS,
+    RESOURCES,
+    SOURCES,
+    Function,
+    states,
+)
+from tests.support.template import REPOSITORY, Reference
+
+API_GATEWAY_SECONDS = 29
+
+every_function = pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+
+
+def test_the_template_has_the_functions_of_the_tree() -> None:
+    folders = [path.name for path in (REPOSITORY / "functions").iterdir() if path.name != "__pycache__"]
+    assert sorted(function.folder for function in FUNCTIONS) == sorted(folders)
+
+
+@every_function
+def test_a_folder_holds_one_handler(function: Function) -> None:
+    folder = REPOSITORY / "functions" / function.folder
+    assert [path.name for path in folder.iterdir() if path.name != "__pycache__"] == ["app.py"]
+    assert function.properties["Handler"] == "app.lambda_handler"
+    defined = [node.name for node in ast.parse((folder / "app.py").read_text()).body if hasattr(node, "name")]
+    assert "lambda_handler" in defined
+    assert function.properties["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"] == function.folder
+
+
+@every_function
+def test_a_function_has_a_role_of_its_own(function: Function) -> None:
+    role = function.properties["Role"]
+    assert RESOURCES[role.name]["Type"] == "AWS::IAM::Role"
+    assert "ManagedPolicyArns" not in RESOURCES[role.name]["Properties"]
+    users = [name for name, one in RESOURCES.items() if one.get("Properties", {}).get("Role") == role]
+    assert users == [function.logical_name]
+
+
+@every_function
+def test_a_function_has_a_log_group_of_its_own(function: Function) -> None:
+    group = function.properties["LoggingConfig"]["LogGroup"]
+    assert RESOURCES[group.name]["Type"] == "AWS::Logs::LogGroup"
+    assert [f.logical_name for f in FUNCTIONS if f.properties["LoggingConfig"]["LogGroup"] == group] == [
+        function.logical_name
+    ]
+
+
+def test_every_log_group_forgets() -> None:
+    groups = [one["Properties"] for one in RESOURCES.values() if one["Type"] == "AWS::Logs::LogGroup"]
+    assert groups
+    assert {group.get("RetentionInDays") for group in groups} == {Reference("LogRetentionDays")}
+
+
+@every_function
+def test_an_operator_hears_of_a_function_that_fails(function: Function) -> None:
+    watched = Counter(
+        alarm["Properties"]["MetricName"]
+        for alarm in RESOURCES.values()
+        if alarm["Type"] == "AWS::CloudWatch::Alarm"
+        and {"Name": "FunctionName", "Value": Reference(function.logical_name)}
+        in alarm["Properties"]["Dimensions"]
+    )
+    assert watched == {"Errors": 1, "Throttles": 1}
+
+
+# --- time-outs ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("function", LOOKUPS, ids=lambda function: function.folder)
+def test_a_lookup_ends_before_whoever_waits_for_it(function: Function) -> None:
+    task = next(
+        state
+        for state in states("Task").values()
+        if state["Parameters"].get("FunctionName") == f"${{{function.logical_name}}}"
+    )
+    ends = [
+        lookup.BUDGET_SECONDS,
+        function.properties["Timeout"],
+        task["TimeoutSeconds"],
+        DEFINITION["TimeoutSeconds"],
+        DOCUMENT["Parameters"]["LookupDeadlineSeconds"]["Default"],
+    ]
+    assert ends == sorted(set(ends))
+
+
+@pytest.mark.parametrize(
+    "function", [f for f in FUNCTIONS if f not in LOOKUPS], ids=lambda function: function.folder
+)
+def test_a_function_behind_the_api_ends_before_the_gateway_gives_up(function: Function) -> None:
+    assert _seconds_of_one_call() < function.properties["Timeout"] < API_GATEWAY_SECONDS
+
+
+def test_the_reader_ends_after_the_longest_wait() -> None:
+    reader = FUNCTIONS_BY_FOLDER["read_conversation"]
+    longest = waiting.MAXIMUM_SECONDS + _seconds_of_one_call()
+    assert longest < reader.properties["Timeout"]
+
+
+def _seconds_of_one_call() -> float:
+    """How long one call to AWS takes at most, every retry included."""
+    config: Any = aws.CONFIG
+    seconds: float = config.connect_timeout + config.read_timeout
+    return seconds * int(config.retries["total_max_attempts"])
+
+
+# --- sources -----------------------------------------------------------------------------------------------
+
+
+def test_every_source_has_a_module_a_function_and_its_lines_in_the_template() -> None:
+    folder = REPOSITORY / "layers/conversation/conversation/sources"
+    modules = [f"conversation.sources.{path.stem}" for path in folder.glob("[!_]*.py")]
+    sources = sorted(name.rpartition(".")[2] for name in modules if hasattr(import_module(name), "look_up"))
+    variables = FUNCTIONS_BY_FOLDER["start_identification"].properties["Environment"]["Variables"]
+    assert sources == SOURCES
+    assert sorted(variables["SOURCES"].split(",")) == SOURCES
+    for source in sources:
+        names = {f"{source.capitalize()}Url", f"{source.capitalize()}Secret"}
+        assert names <= DOCUMENT["Parameters"].keys() | RESOURCES.keys()
+        assert f"{source.capitalize()}SecretArn" in DOCUMENT["Outputs"]
+        environment = FUNCTIONS_BY_FOLDER[f"lookup_{source}"].properties["Environment"]["Variables"]
+        assert environment["SOURCE_URL"] == Reference(f"{source.capitalize()}Url")
+        assert environment["SOURCE_SECRET"].name == f"{source.capitalize()}Secret"
+
+
+def test_sources_have_the_same_functions_but_for_the_name() -> None:
+    code = {
+        source: (REPOSITORY / f"functions/lookup_{source}/app.py").read_text().replace(source, "{source}")
+        for source in SOURCES
+    }
+    assert len(set(code.values())) == 1, "a difference belongs into the source's module"
+
+
+# --- what is packaged --------------------------------------------------------------------------------------
+
+
+def test_only_functions_and_layers_are_packaged() -> None:
+    packaged = [
+        Path(resource["Properties"][key])
+        for resource in RESOURCES.values()
+        for key in ("CodeUri", "ContentUri")
+        if key in resource.get("Properties", {})
+    ]
+    assert len(packaged) > len(FUNCTIONS)
+    for path in packaged:
+        assert (REPOSITORY / path).is_dir()
+        assert len(path.parts) == 2
+        assert path.parts[0] in {"functions", "layers"}
+        outside = [link for link in (REPOSITORY / path).rglob("*") if link.is_symlink()]
+        assert outside == [], "a link could reach what is not deployed"

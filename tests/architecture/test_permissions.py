@@ -1,0 +1,96 @@
+"""Roles allow what is called, on what it is called on. The e2e tests compare them with real calls."""
+
+import re
+
+import pytest
+
+from tests.architecture.deployment import (
+    FUNCTIONS,
+    RESOURCES,
+    STATE_MACHINE_PROPERTIES,
+    Function,
+    statements,
+    states,
+)
+from tests.support.template import REPOSITORY, Reference
+
+ROLES = [name for name, resource in RESOURCES.items() if resource["Type"] == "AWS::IAM::Role"]
+
+# What the platforms themselves do with a role, before and after our code runs.
+LAMBDA_LOGS = {"logs:CreateLogStream", "logs:PutLogEvents"}
+LAMBDA_TRACES = {"xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+STEP_FUNCTIONS_LOGS = {
+    "logs:CreateLogDelivery",
+    "logs:DeleteLogDelivery",
+    "logs:DescribeLogGroups",
+    "logs:DescribeResourcePolicies",
+    "logs:GetLogDelivery",
+    "logs:ListLogDeliveries",
+    "logs:PutResourcePolicy",
+    "logs:UpdateLogDelivery",
+}
+STEP_FUNCTIONS_TRACES = LAMBDA_TRACES | {"xray:GetSamplingRules", "xray:GetSamplingTargets"}
+ANYTHING = "*"
+
+# What a resource of the state machine calls, and the parameter that says on what.
+TASK_ACTIONS = {
+    "arn:aws:states:::lambda:invoke": ("lambda:InvokeFunction", "FunctionName"),
+    "arn:aws:states:::dynamodb:updateItem": ("dynamodb:UpdateItem", "TableName"),
+}
+
+
+def allowed(role: str) -> set[tuple[str, object]]:
+    """What a role allows, as pairs of action and resource."""
+    return {
+        (action, resource)
+        for statement in statements(role)
+        if statement["Effect"] == "Allow"
+        for action in statement["Action"]
+        for resource in statement["Resource"]
+    }
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_no_action_is_a_pattern(role: str) -> None:
+    for action, _ in allowed(role):
+        assert re.fullmatch(r"[a-z]+:[A-Za-z]+", action)
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_resource_is_one_of_the_stack_or_everything(role: str) -> None:
+    for _, resource in allowed(role):
+        assert resource == ANYTHING or isinstance(resource, Reference)
+
+
+def test_every_resource_that_is_everything_has_a_written_reason() -> None:
+    lines = (REPOSITORY / "template.yaml").read_text().splitlines()
+    everything = [
+        line for line in lines if re.match(r"""\s*(- )?Resource: *\[?["']?\*|\s*- *["']\*["']""", line)
+    ]
+    of_statements = [s for role in ROLES for s in statements(role) if ANYTHING in s["Resource"]]
+    assert len(everything) == len(of_statements) > 0
+    assert [line for line in everything if not re.search(r"# \w.{10,}", line)] == []
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+def test_a_function_may_write_its_own_log_and_traces_and_no_other(function: Function) -> None:
+    log_group = Reference(function.properties["LoggingConfig"]["LogGroup"].name, "Arn")
+    of_platform = {
+        (action, resource)
+        for action, resource in allowed(function.properties["Role"].name)
+        if action.startswith(("logs:", "xray:"))
+    }
+    assert of_platform == {(action, log_group) for action in LAMBDA_LOGS} | {
+        (action, ANYTHING) for action in LAMBDA_TRACES
+    }
+
+
+def test_the_state_machine_may_do_what_its_tasks_do() -> None:
+    substitutions = STATE_MACHINE_PROPERTIES["DefinitionSubstitutions"]
+    needed: set[tuple[str, object]] = set()
+    for task in states("Task").values():
+        action, parameter = TASK_ACTIONS[task["Resource"]]
+        name = task["Parameters"][parameter].removeprefix("${").removesuffix("}")
+        needed.add((action, Reference(substitutions[name].name, "Arn")))
+    needed |= {(action, ANYTHING) for action in STEP_FUNCTIONS_LOGS | STEP_FUNCTIONS_TRACES}
+    assert allowed(STATE_MACHINE_PROPERTIES["Role"].name) == needed

@@ -1,0 +1,66 @@
+"""Rules about the repository's files: what is pinned, what the README must not forget, what no file names."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.deployment import DOCUMENT
+from tests.support.template import REPOSITORY
+
+REQUIREMENTS = [
+    *(REPOSITORY / "requirements").glob("*.txt"),
+    *(REPOSITORY / "layers").glob("*/requirements.txt"),
+]
+
+# Taken apart, or this file would be found by its own search.
+REGISTRIES = ["pypi" + ".org", "pythonhosted" + ".org", "npmjs" + ".org", "--index" + "-url", "/simple" + "/"]
+MACHINE_PATH = re.compile(r"""(?<![\w.$}/-])/(?:work|root|home|Users|var/tmp)/""")
+
+
+def tracked_files() -> list[Path]:
+    """What git has, or would have after the next `git add`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],  # noqa: S607 - git of the PATH
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.splitlines()
+    return [path for name in listed if (path := REPOSITORY / name).is_file()]
+
+
+@pytest.mark.parametrize("path", REQUIREMENTS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_every_requirement_is_pinned_with_a_hash(path: Path) -> None:
+    text = path.read_text().replace("\\\n", " ")
+    lines = [line.split(" #")[0].strip() for line in text.splitlines() if not line.lstrip().startswith("#")]
+    requirements = [line for line in lines if line]
+    assert requirements
+    for requirement in requirements:
+        assert re.match(r"[A-Za-z0-9._-]+(\[[\w,-]+\])?==\S+ .*--hash=sha256:[0-9a-f]{64}", requirement)
+
+
+def test_every_requirement_file_has_what_it_is_made_from() -> None:
+    assert len(REQUIREMENTS) > 1
+    assert [path for path in REQUIREMENTS if not path.with_suffix(".in").exists()] == []
+
+
+@pytest.mark.parametrize("kind", ["Parameters", "Outputs"])
+def test_the_readme_names_every_parameter_and_output(kind: str) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    assert [name for name in DOCUMENT[kind] if f"`{name}`" not in readme] == []
+
+
+def test_no_file_names_a_machine_or_a_registry() -> None:
+    found = []
+    for path in tracked_files():
+        for number, line in enumerate(path.read_text(errors="replace").splitlines(), start=1):
+            if MACHINE_PATH.search(line) or any(registry in line for registry in REGISTRIES):
+                found.append(f"{path.relative_to(REPOSITORY)}:{number}: {line.strip()[:80]}")
+    assert found == []
+
+
+def test_a_machine_path_is_found() -> None:
+    assert MACHINE_PATH.search("see /home" + "/me/project")
+    assert not MACHINE_PATH.search("GET /workflows/{id}, $HOME/work/main, functions/home/app.py")

@@ -1,0 +1,59 @@
+"""A deployed stack to test: on this machine's emulator, or in an AWS account when STACK names one.
+
+make e2e                      the emulator and the demo companies
+make e2e STACK=meanwhile      that stack; tests that need the demo companies are skipped
+"""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from local import ivr as ivr_module
+from local import system as system_module
+from local.companies import Companies
+from local.ivr import Ivr
+from local.stack import Stack
+from local.system import System
+from local.warm_up import warm_up
+
+# Tests come in bursts that no telephone exchange sends.
+PARAMETERS = {"DefaultRegion": "FR", "ThrottlingRateLimit": "10000", "ThrottlingBurstLimit": "5000"}
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System | None]:
+    """Everything on this machine, or None when the tests are for a stack in an AWS account."""
+    if os.environ.get("STACK"):
+        yield None
+        return
+    with system_module.running(tmp_path_factory.mktemp("system"), parameters=PARAMETERS) as everything:
+        yield everything
+
+
+@pytest.fixture(scope="session")
+def stack(system: System | None) -> Stack:
+    """The stack under test."""
+    return Stack.from_cloudformation(os.environ["STACK"]) if system is None else system.stack
+
+
+@pytest.fixture(scope="session")
+def ivr(system: System | None, stack: Stack) -> Iterator[Ivr]:
+    """An IVR that calls the stack under test, whose functions are warm on this machine."""
+    with ivr_module.calling(stack) as caller:
+        if system is not None:
+            warm_up(stack, system.companies, caller)
+        yield caller
+
+
+@pytest.fixture(scope="session")
+def companies(system: System | None) -> Companies:
+    """The demo companies, for the whole session: a test says what it needs of numbers that are its own."""
+    if system is None:
+        pytest.skip("a stack in an AWS account asks its own companies, not the demo companies")
+    return system.companies
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the test that reads all log lines of the run come last."""
+    items.sort(key=lambda item: item.path.name == "test_logs_hold_no_personal_data.py")

@@ -1,0 +1,51 @@
+"""Three hundred conversations, twenty at a time: each gets its own caller's identity and none is lost."""
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from local.companies import SOURCES, Behaviour, Companies, Source, invented_customer
+from local.ivr import Ivr
+from local.stack import Stack
+from local.warm_up import warm_up
+
+CONVERSATIONS = 300
+AT_A_TIME = 20
+
+
+class Call(NamedTuple):
+    """One caller, and the only company that knows them."""
+
+    conversation_id: str
+    number: str
+    source: Source
+
+
+def test_each_of_300_conversations_gets_its_own_callers_identity(
+    ivr: Ivr, companies: Companies, stack: Stack
+) -> None:
+    warm_up(stack, companies, ivr, at_once=AT_A_TIME)
+    calls = [
+        Call(str(uuid.uuid4()), f"+3363997{n:04}", SOURCES[n % len(SOURCES)]) for n in range(CONVERSATIONS)
+    ]
+    for source in SOURCES:
+        companies.behave(source, Behaviour(latency=0.1))
+        companies.know(
+            source,
+            {call.number: invented_customer(source, call.number) for call in calls if call.source == source},
+        )
+
+    def take(call: Call) -> str:
+        started = ivr.start(call.conversation_id, call.number)
+        if started.status != 202:
+            return f"start answered {started.status}"
+        ended = ivr.read(call.conversation_id, wait=20).document
+        expected = invented_customer(call.source, call.number).customer_id
+        found = (ended["identity"] or {}).get("customerId")
+        return "right" if found == expected else f"{ended['status']} {ended['sources']}"
+
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        outcomes = list(threads.map(take, calls))
+
+    assert [outcome for outcome in outcomes if outcome != "right"] == []
+    assert len(outcomes) == CONVERSATIONS

@@ -1,0 +1,238 @@
+"""The API answers as docs/openapi.yaml says: good requests with documents, 1,000 bad ones with errors."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, Phase, example, given, settings
+from hypothesis import strategies as st
+from schemathesis import Case, GenerationMode
+from schemathesis.core.parameters import ParameterLocation
+
+from local.ivr import Ivr, Reply
+from local.stack import Stack
+from local.system import System
+from tests.support.openapi import OPERATIONS, PATH, validator
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+# Of 900 examples for an operation between 400 and 600 differ; three operations make the thousand full.
+EXAMPLES = 900
+DISTINCT_REQUESTS = 340
+
+START = ("/conversations", "POST")
+READ = ("/conversations/{conversationId}", "GET")
+CHANGE = ("/conversations/{conversationId}/attributes", "PATCH")
+
+API = schemathesis.openapi.from_path(PATH)
+# Other query parameters or headers make no request bad, and the key's absence is the gateway's own matter.
+API.config.generation.update(
+    modes=[GenerationMode.NEGATIVE], with_security_parameters=False, allow_extra_parameters=False
+)
+
+
+def over_http(examples: int) -> settings:
+    """Each example is a request: its time is no measure, and a failure is not worth thousands more."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.generate],
+    )
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+# --- good requests -----------------------------------------------------------------------------------------
+
+
+def as_documented(operation: tuple[str, str], reply: Reply, schema: str) -> dict[str, Any]:
+    """The reply's document, once its status and its shape are found in the OpenAPI document."""
+    assert str(reply.status) in OPERATIONS[operation]["responses"]
+    validator(schema).validate(reply.document)
+    return reply.document
+
+
+def test_good_requests_are_answered_as_documented(ivr: Ivr) -> None:
+    conversation_id, number = new_id(), "+33639985001"
+
+    started = ivr.start(conversation_id, number, {"queue": "sales"})
+    assert as_documented(START, started, "Conversation")["status"] == "ONGOING"
+    assert started.status == 202
+    repeated = ivr.start(conversation_id, number, {"queue": "sales"})
+    as_documented(START, repeated, "Conversation")
+    assert repeated.status == 200
+    ended = as_documented(READ, ivr.read(conversation_id, wait=20), "Conversation")
+    assert ended["status"] != "ONGOING"
+    changed = ivr.set_attributes(conversation_id, {"reason": "billing", "queue": None})
+    assert as_documented(CHANGE, changed, "Conversation")["attributes"] == {"reason": "billing"}
+    flat = as_documented(READ, ivr.read(conversation_id, flat=True), "FlatConversation")
+    assert flat["attribute_reason"] == "billing"
+
+
+def test_a_withheld_number_is_answered_as_documented(ivr: Ivr) -> None:
+    withheld = as_documented(START, ivr.start(new_id(), "anonymous"), "Conversation")
+    assert withheld["reason"] == "WITHHELD_NUMBER"
+    as_documented(READ, ivr.read(withheld["conversationId"]), "Conversation")
+    as_documented(READ, ivr.read(withheld["conversationId"], flat=True), "FlatConversation")
+
+
+def test_refusals_are_answered_as_documented(ivr: Ivr) -> None:
+    known = new_id()
+    ivr.start(known, "anonymous")
+    refusals = [
+        (START, ivr.start(known, "+33639985002"), 409),
+        (START, ivr.start(new_id(), "twelve"), 400),
+        (READ, ivr.read(new_id()), 404),
+        (READ, ivr.read(known, wait=21), 400),
+        (CHANGE, ivr.set_attributes(new_id(), {"reason": "billing"}), 404),
+        (CHANGE, ivr.set_attributes(known, {f"n{number}": "é" * 1000 for number in range(17)}), 413),
+    ]
+    for operation, reply, status in refusals:
+        as_documented(operation, reply, "Error")
+        assert reply.status == status
+
+
+# --- bad requests ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def conversation_id(system: System | None, ivr: Ivr) -> str:
+    """A conversation with attributes that bad requests are aimed at, and that must come through unchanged."""
+    if system is None:
+        pytest.skip("who looks for unwanted writes must be the only one who writes")
+    conversation_id = new_id()
+    ivr.start(conversation_id, "+33639985003", {"reason": "billing"})
+    assert ivr.read(conversation_id, wait=20).document["status"] != "ONGOING"
+    return conversation_id
+
+
+@contextmanager
+def nothing_written(stack: Stack) -> Iterator[None]:
+    """Hold the whole table against what it was before the `with` block."""
+    client = stack.session.client("dynamodb", endpoint_url=stack.endpoint)
+    before = items(client, stack.table_name)
+    yield
+    after = items(client, stack.table_name)
+    assert after.keys() == before.keys()
+    for conversation_id, item in before.items():
+        # Lookups of an earlier test may still be at work on their own conversations.
+        if "PENDING" not in json.dumps(item):
+            assert after[conversation_id] == item
+
+
+def items(client: "DynamoDBClient", table: str) -> dict[str, Any]:
+    pages = client.get_paginator("scan").paginate(TableName=table, ConsistentRead=True)
+    return {item["conversationId"]["S"]: item for page in pages for item in page["Items"]}
+
+
+def is_refused(status: int, content_type: str, text: str) -> None:
+    """Fail unless this is an error document that tells the client what is wrong and nothing of the inside."""
+    assert 400 <= status < 500, text
+    assert content_type == "application/json"
+    validator("Error").validate(json.loads(text))
+    for trace in ("Traceback", "app.py", "/var/task", "Error:"):
+        assert trace not in text
+
+
+@pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation[1])
+def test_requests_that_the_document_forbids_are_refused_and_write_nothing(
+    operation: tuple[str, str], stack: Stack, conversation_id: str
+) -> None:
+    path, method = operation
+    sent: set[tuple[str, ...]] = set()
+    session = requests.Session()
+    session.headers["x-api-key"] = stack.api_key
+
+    @over_http(EXAMPLES)
+    @given(case=API[path][method].as_strategy(generation_mode=GenerationMode.NEGATIVE))
+    def send(case: Case[Any]) -> None:
+        components = case.meta.components if case.meta else {}
+        if (
+            case.path_parameters
+            and (body := components.get(ParameterLocation.BODY))
+            and body.mode.is_negative
+        ):
+            # The body is bad already: let it hit a conversation that is there.
+            case.path_parameters["conversationId"] = conversation_id
+        request = (str(case.path_parameters), str(case.query), repr(case.body))
+        if request in sent:
+            return
+        sent.add(request)
+        response = case.call(base_url=stack.api_url, session=session, timeout=35)
+        (content_type,) = response.headers["content-type"]
+        is_refused(response.status_code, content_type, response.text)
+        assert str(response.status_code) in OPERATIONS[operation]["responses"]
+
+    with nothing_written(stack):
+        send()
+    assert len(sent) >= DISTINCT_REQUESTS
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+not_json = st.binary(max_size=200).filter(lambda body: not body.strip().startswith(b"{"))
+not_an_object = json_values.filter(lambda value: not isinstance(value, dict)).map(json.dumps).map(str.encode)
+# Letters that no word for a withheld number is made of; more digits than any number has.
+not_a_number = st.text(alphabet="jxz!? ", min_size=1).filter(str.strip) | st.text("123456789", min_size=25)
+
+
+@pytest.mark.parametrize("operation", [START, CHANGE], ids=lambda operation: operation[1])
+def test_bodies_that_no_schema_thinks_of_are_refused_and_write_nothing(
+    operation: tuple[str, str], ivr: Ivr, stack: Stack, conversation_id: str
+) -> None:
+    path, method = operation
+
+    @over_http(120)
+    @given(body=not_json | not_an_object)
+    @example(body=b'{"conversationId": "a", "callerNumber": "\xff"}')
+    @example(body=b'{"half of a pair": "\\ud800"}')
+    @example(body=b'{"reason": "\\ud800"}')
+    @example(body=b'{"reason": NaN}')
+    @example(body=b"[" * 100_000)
+    @example(body=b'{"a":' * 50_000)
+    @example(body=b'{"reason": ' + b"1" * 5000 + b"}")
+    @example(body=b'{"reason": "' + b"x" * 300_000 + b'"}')
+    @example(body=b"")
+    def send(body: bytes) -> None:
+        response = ivr.http.request(
+            method,
+            path.format(conversationId=conversation_id),
+            content=body,
+            headers={"Content-Type": "application/json"},
+        )
+        is_refused(response.status_code, response.headers["content-type"], response.text)
+
+    with nothing_written(stack):
+        send()
+
+
+def test_callers_that_are_no_number_are_refused_and_write_nothing(
+    ivr: Ivr, stack: Stack, conversation_id: str
+) -> None:
+    @over_http(100)
+    @given(number=not_a_number)
+    @example(number="+1" * 200)
+    @example(number="sip:twelve@example.com")
+    @example(number="tel:+33612345678901234567")
+    @example(number="+33\u0660\u0661")
+    def send(number: str) -> None:
+        body = {"conversationId": f"{conversation_id}-new", "callerNumber": number}
+        response = ivr.http.post("/conversations", json=body)
+        is_refused(response.status_code, response.headers["content-type"], response.text)
+        assert number.strip() not in response.text
+
+    with nothing_written(stack):
+        send()

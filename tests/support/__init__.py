@@ -1,0 +1,1 @@
+"""What several tests need: the template as it stands, a simulated AWS account, faults on demand."""

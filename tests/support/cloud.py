@@ -1,0 +1,292 @@
+"""The stack without CloudFormation: table, state machine, secrets and functions as the template has them.
+
+    with deployed({"LookupDeadlineSeconds": "5"}) as cloud:
+        cloud.lookups["gamma"] = knows("gamma")
+        assert cloud.start("6c5c").status == 202
+
+The functions are the real handlers, each in the environment that the template gives it.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import boto3
+import pytest
+from moto.stepfunctions.parser.models import stepfunctions_parser_backends
+
+from conversation.sources import lookup
+from conversation.store import conversations
+from tests.support.simulated_aws import ACCOUNT, REGION, simulated_aws
+from tests.support.template import Reference, Template
+
+if TYPE_CHECKING:
+    from moto.stepfunctions.parser.backend.execution import Execution
+    from mypy_boto3_dynamodb import DynamoDBClient
+
+CALLER = "+33612345678"
+SOURCES = ("alpha", "beta", "gamma")
+TABLE = "Conversations"
+
+# Nothing listens on the discard port of the loopback interface: a lookup that a test forgot fails.
+NOWHERE = {
+    "AlphaUrl": "http://127.0.0.1:9",
+    "BetaUrl": "http://127.0.0.1:9",
+    "GammaUrl": "http://127.0.0.1:9",
+}
+
+type Lookup = Callable[[Mapping[str, str]], Mapping[str, object]]
+
+
+class Answer(NamedTuple):
+    """What the HTTP API answers."""
+
+    status: int
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Function:
+    handler: Callable[[Any, Any], Any]
+    environment: Mapping[str, str]
+
+
+@dataclass
+class Cloud:
+    """A deployed stack. `lookups` replaces lookup functions, by source."""
+
+    functions: Mapping[str, _Function]
+    definition: dict[str, Any]
+    state_machine_arn: str
+    dynamodb: "DynamoDBClient"
+    lookups: dict[str, Lookup] = field(default_factory=dict)
+
+    def invoke(self, name_or_arn: str, event: Any) -> Any:
+        """Run a function by its logical name or its ARN, as Lambda does; what it raises comes through."""
+        name = name_or_arn.rpartition(":")[2]
+        for source, replacement in self.lookups.items():
+            if name == lookup_function(source):
+                return replacement(event)
+        return self.call(name, event)
+
+    def call(self, name: str, event: Any, **environment: str) -> Any:
+        """Run a real function, in the template's environment but for what is given here."""
+        function = self.functions[name]
+        token = _environment.set({**function.environment, **environment})
+        try:
+            answer = function.handler(json.loads(json.dumps(event)), _context(name))
+        finally:
+            _environment.reset(token)
+        return json.loads(json.dumps(answer))
+
+    def start(
+        self, conversation_id: str, number: str | None = CALLER, attributes: Mapping[str, str] | None = None
+    ) -> Answer:
+        body = {"conversationId": conversation_id, "callerNumber": number, "attributes": attributes}
+        return self.request("StartIdentificationFunction", body=json.dumps(body))
+
+    def read(self, conversation_id: str, **query: str) -> Answer:
+        return self.request("ReadConversationFunction", conversation_id, query=query)
+
+    def set_attributes(self, conversation_id: str, change: Mapping[str, str | None]) -> Answer:
+        return self.request("SetAttributesFunction", conversation_id, body=json.dumps(change))
+
+    def request(
+        self,
+        function: str,
+        conversation_id: str | None = None,
+        *,
+        body: str | None = None,
+        query: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Call a function behind the API with the event that API Gateway would make."""
+        event = {
+            "body": body,
+            "isBase64Encoded": False,
+            "pathParameters": {"conversationId": conversation_id} if conversation_id is not None else None,
+            "queryStringParameters": dict(query) if query else None,
+        }
+        answer = self.invoke(function, event)
+        return Answer(answer["statusCode"], json.loads(answer["body"]), answer["headers"])
+
+    def item(self, conversation_id: str) -> dict[str, Any] | None:
+        """The conversation as it lies in the table, whatever a reader would make of it."""
+        key = {"conversationId": {"S": conversation_id}}
+        answer = self.dynamodb.get_item(TableName=TABLE, Key=key, ConsistentRead=True)
+        return dict(answer["Item"]) if "Item" in answer else None
+
+    def executions(self) -> list["Execution"]:
+        """All executions that StartExecution has started, in that order."""
+        machines = stepfunctions_parser_backends[ACCOUNT][REGION].state_machines
+        return [cast("Execution", execution) for machine in machines for execution in machine.executions]
+
+    @staticmethod
+    def kill_executions(patch: pytest.MonkeyPatch) -> None:
+        """From now on executions start, as far as StartExecution can tell, and do nothing."""
+        patch.setattr("moto.stepfunctions.parser.backend.execution.Execution.start", lambda _execution: None)
+
+    def execute_again(self, execution: "Execution") -> None:
+        """Run an execution once more, as Express sometimes does: at least once."""
+        backend = stepfunctions_parser_backends[ACCOUNT][REGION]
+        backend.start_execution(self.state_machine_arn, "", json.dumps(execution.input_data))
+
+    def wait_for_end(self, conversation_id: str, seconds: int = 15) -> dict[str, Any]:
+        """The document once its status is final."""
+        document = self.read(conversation_id, wait=str(seconds)).body
+        assert document["status"] != "ONGOING", f"not ended within {seconds} s"
+        return document
+
+    def wait_for_execution(self, conversation_id: str, seconds: float = 30) -> None:
+        """Wait until the conversation's executions have ended, all of their branches included."""
+        mine = [one for one in self.executions() if one.input_data["conversationId"] == conversation_id]
+        wait_until(lambda: not any(one.exec_status == "RUNNING" for one in mine), seconds)
+
+    def wait_for_executions(self, seconds: float = 30) -> None:
+        """Wait until no execution runs any more, those included that nobody waits for."""
+        wait_until(lambda: not any(one.exec_status == "RUNNING" for one in self.executions()), seconds)
+
+
+def lookup_function(source: str) -> str:
+    return f"Lookup{source.capitalize()}Function"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 15) -> None:
+    """Wait for a condition; AssertionError when it does not come true in time."""
+    give_up_at = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < give_up_at, f"not so within {seconds} s"
+        time.sleep(0.02)
+
+
+@contextmanager
+def deployed(parameters: Mapping[str, str] | None = None) -> Iterator[Cloud]:
+    """Deploy the template's resources into a simulated account for the length of a `with` block."""
+    template = Template.load()
+    known = template.parameters({**NOWHERE, **(parameters or {})})
+    cloud: Cloud | None = None
+
+    def invoke(arn: str, payload: Any) -> Any:
+        assert cloud is not None
+        return cloud.invoke(arn, payload)
+
+    with pytest.MonkeyPatch.context() as patch, simulated_aws(invoke):
+        patch.setattr("conversation.settings.os", SimpleNamespace(environ=_FunctionEnvironment()))
+        functions = _name_functions(template, known)
+        _create_secrets(template, known)
+        _create_table(template, known)
+        definition = _create_state_machine(template, known)
+        cloud = Cloud(
+            functions={
+                function: _Function(handler, template.environment(function, known))
+                for function, handler in functions.items()
+            },
+            definition=json.loads(definition),
+            state_machine_arn=known[Reference("IdentifyCallerStateMachine")],
+            dynamodb=_client("dynamodb"),
+        )
+        _forget_what_functions_remember()
+        try:
+            yield cloud
+        finally:
+            cloud.wait_for_executions()
+            _forget_what_functions_remember()
+
+
+@cache
+def _client(service: Any) -> Any:
+    """A client as the test's own; clients outlive a simulated account, and making one takes long."""
+    return boto3.client(service)
+
+
+_environment: ContextVar[Mapping[str, str]] = ContextVar("environment")
+
+
+class _FunctionEnvironment:
+    """os.environ of the function that runs in the current thread: here they all share one process."""
+
+    def get(self, name: str, default: str) -> str:
+        return _environment.get().get(name, default)
+
+
+def _name_functions(template: Template, known: dict[Reference, str]) -> dict[str, Callable[[Any, Any], Any]]:
+    handlers = {}
+    for name in template.resources("AWS::Serverless::Function"):
+        known[Reference(name, "Arn")] = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
+        code = template.document["Resources"][name]["Properties"]["CodeUri"]
+        module, _, function = template.document["Globals"]["Function"]["Handler"].rpartition(".")
+        handlers[name] = getattr(import_module(f"{code.replace('/', '.')}.{module}"), function)
+    return handlers
+
+
+def _create_secrets(template: Template, known: dict[Reference, str]) -> None:
+    secrets = _client("secretsmanager")
+    for name in template.resources("AWS::SecretsManager::Secret"):
+        known[Reference(name, "Id")] = secrets.create_secret(Name=name, SecretString="{}")["ARN"]
+
+
+def _create_table(template: Template, known: dict[Reference, str]) -> None:
+    known[Reference("ConversationTable")] = TABLE
+    properties = template.properties("ConversationTable", known)
+    _client("dynamodb").create_table(
+        TableName=TABLE,
+        **{key: properties[key] for key in ("BillingMode", "KeySchema", "AttributeDefinitions")},
+    )
+
+
+def _create_state_machine(template: Template, known: dict[Reference, str]) -> str:
+    name = "IdentifyCallerStateMachine"
+    definition = template.state_machine_definition(name, known)
+    created = _client("stepfunctions").create_state_machine(
+        name=name,
+        definition=definition,
+        type=template.document["Resources"][name]["Properties"]["Type"],
+        roleArn=f"arn:aws:iam::{ACCOUNT}:role/IdentifyCallerRole",
+    )
+    known[Reference(name)] = created["stateMachineArn"]
+    return definition
+
+
+def _forget_what_functions_remember() -> None:
+    """A new execution environment for every function; the clients for AWS may stay, they know no stack."""
+    conversations.cache_clear()
+    import_module("functions.start_identification.app")._settings.cache_clear()
+    lookup._secrets().store.clear()
+
+
+def _context(function: str) -> SimpleNamespace:
+    return SimpleNamespace(
+        function_name=function,
+        memory_limit_in_mb=512,
+        invoked_function_arn=f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}",
+        aws_request_id=str(uuid.uuid4()),
+    )
+
+
+def identity(source: str, customer_id: str = "1042") -> dict[str, str]:
+    return {
+        "source": source,
+        "customerId": customer_id,
+        "displayName": "Jean Dupont",
+        "firstName": "Jean",
+        "lastName": "Dupont",
+        "segment": "vip",
+    }
+
+
+def knows(source: str, customer_id: str = "1042") -> Lookup:
+    """A lookup that matches everybody."""
+    return lambda _event: {"outcome": "MATCH", "identity": identity(source, customer_id)}
+
+
+def knows_nobody(_event: Mapping[str, str]) -> Mapping[str, object]:
+    """A lookup that matches nobody."""
+    return {"outcome": "NO_MATCH"}

@@ -1,0 +1,50 @@
+"""A deployed stack whose lookups ask the demo companies of `local/companies` over HTTP."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import boto3
+
+from conversation import timestamps
+from conversation.sources import client, gamma
+from local.companies import CREDENTIALS, SOURCES, Companies, Source
+from tests.support.cloud import Cloud, deployed, lookup_function
+
+
+@contextmanager
+def deployed_with(
+    companies: Companies,
+    parameters: Mapping[str, str] | None = None,
+    *,
+    credentials: Mapping[Source, Mapping[str, str]] | None = None,
+) -> Iterator[Cloud]:
+    """Deploy for the length of a `with` block, the secrets filled with what the companies accept."""
+    urls = {f"{source.capitalize()}Url": companies.base_url(source) for source in SOURCES}
+    with deployed({**urls, **(parameters or {})}) as cloud:
+        secrets = boto3.client("secretsmanager")
+        for source in SOURCES:
+            content = (credentials or {}).get(source, CREDENTIALS[source])
+            secrets.put_secret_value(
+                SecretId=f"{source.capitalize()}Secret", SecretString=json.dumps(content)
+            )
+        gamma._tokens.clear()
+        yield cloud
+
+
+def close_connections() -> None:
+    """End the connections that lookups keep, which would outlive the companies otherwise."""
+    client.run_within("tests", 5, client._http().aclose())
+    client._http.cache_clear()
+
+
+def ask(cloud: Cloud, source: str, number: str, *, seconds: float = 5) -> dict[str, Any]:
+    """Run a lookup function with a budget of so many seconds; what it raises comes through."""
+    deadline = timestamps.now() + timedelta(seconds=seconds + 1)
+    answer: dict[str, Any] = cloud.invoke(
+        lookup_function(source),
+        {"conversationId": "6c5c", "callerNumber": number, "deadlineAt": timestamps.to_text(deadline)},
+    )
+    return answer

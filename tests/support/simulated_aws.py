@@ -1,0 +1,93 @@
+"""AWS in this process: moto, corrected where a test depends on what the services really do.
+
+What differs without the corrections: moto lets two DynamoDB calls at once interleave, where DynamoDB is
+atomic for each item; it calls every execution without a name "None"; it answers a Lambda invocation with
+its own input; and `$.answers[0].outcome` is a list for it, where Step Functions takes the element. The
+caches change nothing but the speed: a definition is parsed once, not once for each execution.
+"""
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Any
+
+import pytest
+from jsonpath_ng.ext.parser import parse
+from jsonpath_ng.jsonpath import DatumInContext
+from moto import mock_aws
+from moto.dynamodb.responses import DynamoHandler
+from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
+from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_dynamodb
+from moto.stepfunctions.parser.asl.parse.asl_parser import AmazonStateLanguageParser
+from moto.stepfunctions.parser.asl.utils import json_path
+from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
+from moto.stepfunctions.parser.backend.execution import Execution
+from moto.stepfunctions.parser.models import StepFunctionsParserBackend
+
+ACCOUNT = "123456789012"
+REGION = "eu-west-1"
+
+type Invoke = Callable[[str, Any], Any]
+"""Takes a function's ARN and a payload; returns its answer, or raises what the function raised."""
+
+_parse_definition = cache(AmazonStateLanguageParser.parse)
+_make_task_client = cache(boto_client_for)
+
+
+class _DefinitePath:
+    """A path to one place: without wildcards, slices or filters."""
+
+    def __init__(self, path: str) -> None:
+        assert not re.search(r"[*?:@,]|\.\.", path), f"{path} may lead to several places"
+        self._path = parse(path)
+
+    def find(self, data: Any) -> list[DatumInContext]:
+        """Without the context, in which moto would look for an index."""
+        return [DatumInContext(match.value) for match in self._path.find(data)]
+
+
+_parse_path = cache(_DefinitePath)
+
+
+@contextmanager
+def simulated_aws(invoke: Invoke) -> Iterator[None]:
+    """Answer every AWS call from here for the length of a `with` block; `invoke` stands for Lambda."""
+    one_at_a_time = threading.RLock()
+    call_action = DynamoHandler.call_action
+    start_execution = StepFunctionsParserBackend.start_execution
+
+    def call_atomically(handler: DynamoHandler) -> Any:
+        with one_at_a_time:
+            return call_action(handler)
+
+    def start_with_name(
+        backend: StepFunctionsParserBackend, state_machine_arn: str, name: str = "", *rest: Any, **more: Any
+    ) -> Execution:
+        return start_execution(backend, state_machine_arn, name or str(uuid.uuid4()), *rest, **more)
+
+    def invoke_function(parameters: dict[str, Any], **_more: object) -> dict[str, Any]:
+        try:
+            payload = invoke(parameters["FunctionName"], json.loads(parameters["Payload"]))
+        except Exception as error:  # noqa: BLE001 - whatever a function raises, Lambda reports it like this
+            description = {"errorType": type(error).__name__, "errorMessage": str(error)}
+            return {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": description}
+        return {"StatusCode": 200, "Payload": json.loads(json.dumps(payload))}
+
+    def task_client(*, region: str, service: str, **_more: object) -> Any:
+        return _make_task_client(region, service)
+
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        mock_aws(config={"stepfunctions": {"execute_state_machine": True}}),
+    ):
+        patch.setattr(DynamoHandler, "call_action", call_atomically)
+        patch.setattr(StepFunctionsParserBackend, "start_execution", start_with_name)
+        patch.setattr(lambda_eval_utils, "_invoke_lambda_function", invoke_function)
+        patch.setattr(AmazonStateLanguageParser, "parse", staticmethod(_parse_definition))
+        patch.setattr(json_path, "parse", _parse_path)
+        patch.setattr(state_task_service_dynamodb, "boto_client_for", task_client)
+        yield
