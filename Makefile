@@ -88,10 +88,10 @@ lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
 	$(DEVELOPMENT)/mypy $(CHECKED)
 	$(DEVELOPMENT)/cfn-lint
 	$(VENVS)/checkov/bin/checkov --config-file .checkov.yaml
-	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation
+	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation layers/stepmark
 	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local
 
-.PHONY: test test-unit test-integration test-architecture test-e2e e2e lint
+.PHONY: test test-unit test-stepmark test-integration test-architecture test-e2e e2e lint
 
 # --- stepmark ------------------------------------------------------------------------------------------
 

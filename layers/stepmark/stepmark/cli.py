@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from inspect import isclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from stepmark.check import check_store
@@ -58,11 +58,8 @@ def open_store(url: str) -> Store:
 
 def load_class(target: str) -> type[Workflow]:
     """The workflow class of `module:Class`."""
-    module_name, _, class_name = target.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
-        for part in class_name.split("."):
-            found = getattr(found, part)
+        found: Any = resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise _UsageError(f"{target!r} can't be imported (give module:Class): {error}") from error
     if not (isclass(found) and issubclass(found, Workflow)):

@@ -9,8 +9,8 @@ lease has run out, after which this holder is out.
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
+from secrets import token_hex
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ class Ledger:
     def __init__(self, machinery: Machinery, record: Record) -> None:
         self.machinery = machinery
         self.record = record
-        self.owner = f"{random.getrandbits(64):016x}"  # tells holders apart, guards no secret
+        self.owner = token_hex(8)
         self._attempted = record
         self._posted = len(Progress.from_json(record.progress).events)
         self._lock = Lock()  # one write at a time: a worker's heartbeat writes too

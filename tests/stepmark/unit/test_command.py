@@ -136,7 +136,7 @@ def test_the_diagram_marks_a_workflow(command: Command) -> None:
         (("describe", "nothing:Order"), "can't be imported"),
         (("describe", "v1:Nothing"), "can't be imported"),
         (("describe", "v1:dataclass"), "no Workflow class"),
-        (("describe", "v1"), "can't be imported"),
+        (("describe", "v1"), "no Workflow class"),
         (("show", *STORE, "nobody"), "no workflow 'nobody'"),
         (("move", *STORE, "waits", "main", "nowhere", "v1:Order"), "it has: 'bill', 'for payment', 'ship'"),
         (("move", *STORE, "waits", "nobody", "bill", "v1:Order"), "no thread 'nobody'"),
