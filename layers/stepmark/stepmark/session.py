@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     type Work = Callable[[], None]
 
-MAILBOX_SECONDS = 1.0  # how often a session that only waits for long steps looks for new events
+MAILBOX_SECONDS = 0.5  # how often a session that only waits for long steps looks for new events
 
 
 @dataclass(slots=True)
