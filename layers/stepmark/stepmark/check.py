@@ -1,0 +1,117 @@
+"""What a deploy would do to the workflows that run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from stepmark import waiting
+from stepmark.describe import tree_for
+from stepmark.errors import DefinitionError, StateError, UnknownStatement
+from stepmark.record import Awaited, Progress, Record, Thread
+from stepmark.session import node_of
+from stepmark.shape import build
+from stepmark.state import codec_of
+from stepmark.statements import MAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from stepmark.shape import Tree
+    from stepmark.statements import Section
+    from stepmark.store import Store
+    from stepmark.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class LivePosition:
+    """Where one thread of a running workflow is.
+
+        LivePosition("request-7", at="for an answer")
+
+    thread: its name. go, thread_id: the Go it comes from, and its id. set_up: the events there with a Handler
+    that has been set up.
+    """
+
+    workflow_id: str
+    at: str
+    thread: str = MAIN
+    go: str | None = None
+    thread_id: str | None = None
+    set_up: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A running workflow that the new definition would park, and why."""
+
+    workflow_id: str
+    message: str
+    thread: str | None = field(default=None)
+
+
+def check(
+    new_definition: type[Workflow] | Workflow | Section, live_positions: Iterable[LivePosition]
+) -> list[Problem]:
+    """The live workflows that a deploy of this definition would park.
+
+        problems = check(Approval, live_positions(store, "approval"))
+
+    Raises DefinitionError when the definition is not valid at all.
+    """
+    tree = tree_for(new_definition)
+    return [problem for position in live_positions if (problem := _problem(tree, position)) is not None]
+
+
+def check_store(cls: type[Workflow], store: Store) -> list[Problem]:
+    """The same over all live workflows of a store, each with the definition that its own state gives.
+
+    A state that the new class can't read, and a definition() that raises on it, are problems too.
+    """
+    codec = codec_of(cls)
+    problems: list[Problem] = []
+    for record in store.live(cls.__workflow_name__):
+        try:
+            tree = build(codec.load(record.state))
+        except (StateError, DefinitionError) as error:
+            problems.append(Problem(record.workflow_id, str(error)))
+        else:
+            problems += [found for position in positions_of(record) if (found := _problem(tree, position))]
+    return problems
+
+
+def live_positions(store: Store, workflow: str | None = None) -> Iterator[LivePosition]:
+    """Where every thread of every live workflow is, of one class by its workflow name, or of all."""
+    for record in store.live(workflow):
+        yield from positions_of(record)
+
+
+def positions_of(record: Record) -> list[LivePosition]:
+    """Where the threads of one workflow are, and what its pending teardowns need."""
+    progress = Progress.from_json(record.progress)
+    positions = [
+        LivePosition(
+            record.workflow_id,
+            thread.at,
+            thread.key,
+            thread.go,
+            thread.id,
+            tuple(name for name, awaited in thread.awaited.items() if awaited.setup),
+        )
+        for thread in progress.threads.values()
+    ]
+    positions += [
+        LivePosition(record.workflow_id, gone.wait, gone.thread, gone.go, gone.id, (gone.event,))
+        for gone in progress.teardowns
+    ]
+    return positions
+
+
+def _problem(tree: Tree, position: LivePosition) -> Problem | None:
+    thread = Thread(position.thread, position.at, position.go, position.thread_id)
+    thread.awaited = {name: Awaited(setup=True) for name in position.set_up}
+    try:
+        waiting.check_handlers(tree, thread, node_of(tree, thread))
+    except UnknownStatement as error:
+        return Problem(position.workflow_id, str(error), position.thread)
+    return None

@@ -1,0 +1,203 @@
+"""The `stepmark` command: look at workflows, check a deploy, repair what is stuck."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from inspect import isclass
+from pathlib import Path
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
+
+from stepmark.check import check_store
+from stepmark.describe import describe
+from stepmark.diagram import to_mermaid
+from stepmark.engine import Engine
+from stepmark.errors import StepmarkError, UnknownWorkflow, WorkflowNotFound
+from stepmark.ledger import Budget
+from stepmark.record import Progress, Status
+from stepmark.sqlite import SqliteStore
+from stepmark.worker import run_worker
+from stepmark.workflow import Workflow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stepmark.store import Store
+
+NOTHING_HERE = Budget(steps=0)  # change the record, leave the work to the workers
+
+
+class _UsageError(Exception):
+    """What the person who typed the command can mend."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; 0 when done, 1 when `check` has found problems, 2 when it could not be done."""
+    given = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = given.run
+    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, so that the program's own modules are found
+    try:
+        return run(given)
+    except (StepmarkError, _UsageError) as error:
+        print(f"stepmark: {error}", file=sys.stderr)
+        return 2
+
+
+def open_store(url: str) -> Store:
+    """The store of a URL: `sqlite:workflows.db`, `sqlite:///relative.db` or `sqlite:////absolute.db`."""
+    scheme, _, rest = url.partition(":")
+    if scheme != "sqlite" or not rest:
+        raise _UsageError(f"{url!r} is no store: give sqlite:PATH")
+    path = Path(rest.removeprefix("///") if rest.startswith("///") else rest)
+    if not path.exists():
+        raise _UsageError(f"there is no file {path}")
+    return SqliteStore(path)
+
+
+def load_class(target: str) -> type[Workflow]:
+    """The workflow class of `module:Class`."""
+    try:
+        found: Any = resolve_name(target)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise _UsageError(f"{target!r} can't be imported (give module:Class): {error}") from error
+    if not (isclass(found) and issubclass(found, Workflow)):
+        raise _UsageError(f"{target!r} is no Workflow class")
+    return found
+
+
+def _engine(given: argparse.Namespace) -> tuple[Engine, str]:
+    """An engine for the class of the workflow that is meant."""
+    store = open_store(given.store)
+    record = store.load(given.workflow_id)
+    if record is None:
+        raise WorkflowNotFound(f"there is no workflow {given.workflow_id!r}")
+    classes = [load_class(target) for target in given.workflow]
+    if record.workflow not in {cls.__workflow_name__ for cls in classes}:
+        raise UnknownWorkflow(
+            f"workflow {given.workflow_id!r} is a {record.workflow!r}: give its class as module:Class"
+        )
+    return Engine(classes, store=store, budget=None if given.here else NOTHING_HERE), given.workflow_id
+
+
+def _describe(given: argparse.Namespace) -> int:
+    _print(describe(load_class(given.workflow)))
+    return 0
+
+
+def _diagram(given: argparse.Namespace) -> int:
+    cls = load_class(given.workflow)
+    if given.workflow_id is None:
+        print(to_mermaid(cls), end="")
+        return 0
+    if given.store is None:
+        raise _UsageError("--workflow-id needs --store")
+    snapshot = Engine([cls], store=open_store(given.store)).get(given.workflow_id)
+    print(to_mermaid(snapshot.state if isinstance(snapshot.state, cls) else cls, snapshot), end="")
+    return 0
+
+
+def _list(given: argparse.Namespace) -> int:
+    for record in open_store(given.store).live(given.name):
+        if given.status in {None, record.status}:
+            threads = Progress.from_json(record.progress).threads.values()
+            at = ", ".join(f"{thread.key}: {thread.at}" for thread in threads)
+            print(record.workflow_id, record.workflow, record.status, at, sep="\t")
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    classes = [load_class(target) for target in given.workflow]
+    _print(Engine(classes, store=open_store(given.store)).get(given.workflow_id).to_dict())
+    return 0
+
+
+def _check(given: argparse.Namespace) -> int:
+    store = open_store(given.store)
+    problems = [problem for target in given.workflow for problem in check_store(load_class(target), store)]
+    for problem in problems:
+        print(problem.workflow_id, problem.thread or "-", problem.message, sep="\t")
+    print(f"{len(problems)} threads or workflows would be parked", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _retry(given: argparse.Namespace) -> int:
+    engine, workflow_id = _engine(given)
+    _print(engine.retry(workflow_id).to_dict())
+    return 0
+
+
+def _cancel(given: argparse.Namespace) -> int:
+    engine, workflow_id = _engine(given)
+    _print(engine.cancel(workflow_id).to_dict())
+    return 0
+
+
+def _move(given: argparse.Namespace) -> int:
+    engine, workflow_id = _engine(given)
+    _print(engine.move(workflow_id, given.thread, given.to).to_dict())
+    return 0
+
+
+def _worker(given: argparse.Namespace) -> int:
+    classes = [load_class(target) for target in given.workflow]
+    run_worker(Engine(classes, store=open_store(given.store)))
+    return 0
+
+
+def _print(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="stepmark", description="Look at durable workflows and repair them."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, *, store: bool) -> Any:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        added.add_argument("--store", required=store, metavar="URL", help="for example sqlite:workflows.db")
+        return added
+
+    one = command("describe", _describe, "print a workflow class as JSON", store=False)
+    one.add_argument("workflow", metavar="MODULE:CLASS")
+
+    one = command("diagram", _diagram, "print a workflow class as a Mermaid flowchart", store=False)
+    one.add_argument("workflow", metavar="MODULE:CLASS")
+    one.add_argument("--workflow-id", metavar="ID", help="mark where this workflow is")
+
+    one = command("list", _list, "list the workflows that are not over", store=True)
+    one.add_argument("--name", help="only workflows of this name")
+    one.add_argument("--status", type=Status, choices=list(Status), metavar="STATUS", help="only those")
+
+    one = command("show", _show, "print one workflow as JSON", store=True)
+    one.add_argument("workflow_id", metavar="ID")
+    one.add_argument("workflow", nargs="*", metavar="MODULE:CLASS", help="to see the events it waits for")
+
+    one = command("check", _check, "list the live workflows that these definitions would park", store=True)
+    one.add_argument("workflow", nargs="+", metavar="MODULE:CLASS")
+
+    repairs = (
+        ("retry", _retry, "give a workflow that is parked its attempts back"),
+        ("move", _move, "put a thread at another statement"),
+        ("cancel", _cancel, "end a workflow and tear down what it waits for"),
+    )
+    for name, run, text in repairs:
+        one = command(name, run, text, store=True)
+        one.add_argument("workflow_id", metavar="ID")
+        if name == "move":
+            one.add_argument("thread", metavar="THREAD", help='"main", or what `show` says')
+            one.add_argument("to", metavar="STATEMENT")
+        one.add_argument("workflow", nargs="+", metavar="MODULE:CLASS")
+        one.add_argument("--here", action="store_true", help="go on in this process, not in a worker")
+
+    one = command("worker", _worker, "run what is due until stopped", store=True)
+    one.add_argument("workflow", nargs="+", metavar="MODULE:CLASS")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,402 @@
+"""The engine: what a program calls to start workflows, send them events and look at them."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from stepmark.clock import Clock, SystemClock
+from stepmark.errors import (
+    DefinitionError,
+    EventPending,
+    EventsFull,
+    PayloadRefused,
+    StateError,
+    UnknownEvent,
+    UnknownThread,
+    UnknownWorkflow,
+    VersionConflict,
+    WorkflowBusy,
+    WorkflowClosed,
+    WorkflowExists,
+    WorkflowNotFound,
+)
+from stepmark.handlers import decode_payload, encode
+from stepmark.ledger import Budget, LeaseLost, Machinery
+from stepmark.record import MOST_EVENT_BYTES, Event, Progress, Record, Status, Thread
+from stepmark.session import Session
+from stepmark.shape import build
+from stepmark.snapshot import Snapshot, ThreadSnapshot
+from stepmark.state import codec_of
+from stepmark.statements import MAIN, Timeout, Wait
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from stepmark.scheduler import Scheduler
+    from stepmark.shape import Node, Tree
+    from stepmark.store import Store
+    from stepmark.workflow import Workflow
+
+
+class Engine:
+    """Runs workflows of the given classes over a store.
+
+        engine = Engine([Approval], store=SqliteStore("workflows.db"))
+        engine.start(Approval(user="ada"), workflow_id="request-7")
+        engine.callback("request-7", "answer", {"approved": True})
+
+    start() and callback() run the workflow in the calling thread until it is blocked or the budget is used
+    up; a worker (`run_worker`) goes on with what is due later. Any number of engines may share a store.
+
+    lease_seconds: for how long a workflow belongs to the one who runs it, unless prolonged; a worker that
+    dies is replaced after that time. budget: what one call may do. callback_seconds: how long callback()
+    waits for another worker that runs the workflow. parallel: how many steps with `into` run at once on
+    threads.
+    """
+
+    def __init__(
+        self,
+        workflows: Iterable[type[Workflow]],
+        *,
+        store: Store,
+        scheduler: Scheduler | None = None,
+        clock: Clock | None = None,
+        lease_seconds: float = 60.0,
+        budget: Budget | None = None,
+        callback_seconds: float = 10.0,
+        parallel: int = 32,
+    ) -> None:
+        self._classes: dict[str, type[Workflow]] = {}
+        for cls in workflows:
+            name = cls.__workflow_name__
+            if self._classes.setdefault(name, cls) is not cls:
+                raise ValueError(f"two workflow classes are called {name!r}: give one of them another name")
+            codec_of(cls)
+        self._callback_seconds = callback_seconds
+        self._executor = ThreadPoolExecutor(parallel, thread_name_prefix="stepmark")
+        self._sessions: set[Session] = set()
+        self.machinery = Machinery(
+            store, scheduler, clock or SystemClock(), self._executor, lease_seconds, budget or Budget()
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for the steps that still run on threads; optional."""
+        self._executor.shutdown()
+
+    # -- what a program calls -------------------------------------------------------------------------
+
+    def start(self, workflow: Workflow, workflow_id: str | None = None) -> Snapshot:
+        """Start a workflow and run it until it is blocked.
+
+            snapshot = engine.start(Approval(user="ada"), workflow_id="request-7")
+
+        Starting the same id again runs nothing twice and returns the workflow as it is (`created` is False).
+        Raises StateError or DefinitionError, with nothing stored, when the workflow can't begin, and
+        WorkflowExists when the id belongs to a workflow of another class.
+        """
+        workflow_id = workflow_id or uuid.uuid4().hex
+        cls = type(workflow)
+        name = cls.__workflow_name__
+        self._class_of(name)
+        text, _ = codec_of(cls).store(workflow)
+        progress = Progress(threads={MAIN: Thread(MAIN, "")}).to_json()
+        empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)
+        session = Session(self.machinery, cls, empty)
+        if not session.begin():
+            existing = self._load(workflow_id)
+            if existing.workflow != name:
+                raise WorkflowExists(f"workflow {workflow_id!r} exists and is no {name!r}: choose another id")
+            return self._snapshot(existing)
+        self._attend(session, session.drive)
+        return replace(self.get(workflow_id), created=True)
+
+    def resume(self, workflow_id: str, budget: Budget | None = None) -> Snapshot:
+        """Go on with a workflow until it is blocked or the budget is used up.
+
+            engine.resume("request-7", budget=Budget(seconds=20))
+
+        Called by workers and schedulers; harmless when there is nothing to do, or another worker runs it.
+        Raises WorkflowNotFound, and UnknownWorkflow when this engine was not given its class.
+        """
+        record = self._load(workflow_id)
+        cls = self._class_of(record.workflow)
+        if not record.leased(self.machinery.clock.now()):
+            session = Session(self.machinery, cls, record, budget)
+            with suppress(VersionConflict):  # somebody else was faster, and runs it now
+                self._attend(session, session.run)
+        return self.get(workflow_id)
+
+    def callback(
+        self,
+        workflow_id: str,
+        event: str,
+        payload: object = None,
+        thread: str | None = None,
+        event_id: str | None = None,
+    ) -> Any:
+        """Send an event and return its handler's output (as JSON holds it).
+
+            output = engine.callback("request-7", "answer", {"approved": True}, event_id="click-1")
+
+        thread: only this thread gets it; else the one that has waited longest. event_id: a repeat with the
+        same id returns the first output and runs nothing (the last 100 outputs are kept, 64 KB together).
+        An event that nobody waits for yet is kept (100 at most, 64 KB together) and None returned.
+
+        Raises PayloadRefused, UnknownEvent, UnknownThread, WorkflowClosed, WorkflowNotFound, HandlerFailed
+        when the handler raised (nothing has changed), EventsFull, and EventPending when another worker, which
+        has the event now, has not answered in time.
+        """
+        text = encode(payload, f"the payload of event {event!r}", PayloadRefused)
+        if len(text) > MOST_EVENT_BYTES:
+            raise PayloadRefused(f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes")
+        deadline = self.machinery.clock.now() + self._callback_seconds
+        while True:
+            message = Event(event, text, thread, event_id, self.machinery.clock.now())
+            try:
+                return self._send(workflow_id, message, deadline)
+            except (VersionConflict, LeaseLost):
+                continue  # somebody else was faster: look again
+
+    def get(self, workflow_id: str) -> Snapshot:
+        """The workflow as last committed; raises WorkflowNotFound."""
+        return self._snapshot(self._load(workflow_id))
+
+    def cancel(self, workflow_id: str) -> Snapshot:
+        """End a workflow now and tear down what it waits for; one that is over stays as it is.
+
+        A step that runs at this moment can't be stopped, but what it changes is not committed.
+        """
+        while True:
+            record = self._load(workflow_id)
+            if Progress.from_json(record.progress).ended is not None:
+                return self._snapshot(record)
+            session = Session(self.machinery, self._class_of(record.workflow), record)
+            try:
+                self._attend(session, session.cancel)
+            except VersionConflict:
+                continue
+            return self.get(workflow_id)
+
+    def retry(self, workflow_id: str) -> Snapshot:
+        """Give everything in a workflow that failed, or was parked, its attempts back, and go on.
+
+        Raises WorkflowBusy while another worker runs it.
+        """
+        session = self._session_alone(workflow_id)
+        self._alone(session, session.retry)
+        return self.get(workflow_id)
+
+    def move(self, workflow_id: str, thread: str, to: str) -> Snapshot:
+        """Put a thread at another statement and go on from there; what it waited for is torn down.
+
+            engine.move("request-7", "main", "ask")
+
+        Raises UnknownThread, UnknownStatement (the message lists the statements there are), WorkflowClosed,
+        and WorkflowBusy while another worker runs the workflow.
+        """
+        session = self._session_alone(workflow_id)
+        if session.progress.ended is not None:
+            raise WorkflowClosed(f"workflow {workflow_id!r} is {session.progress.ended}: it can't be moved")
+        if thread not in session.progress.threads:
+            known = ", ".join(map(repr, session.progress.threads))
+            raise UnknownThread(f"workflow {workflow_id!r} has no thread {thread!r}; it has: {known}")
+        self._alone(session, lambda: session.move(thread, to))
+        return self.get(workflow_id)
+
+    def renew_leases(self) -> None:
+        """Prolong the leases of the workflows this engine runs now; a worker's heartbeat."""
+        for session in list(self._sessions):
+            session.ledger.renew()
+
+    # -- how it is done -------------------------------------------------------------------------------
+
+    def _load(self, workflow_id: str) -> Record:
+        record = self.machinery.store.load(workflow_id)
+        if record is None:
+            raise WorkflowNotFound(f"there is no workflow {workflow_id!r}")
+        return record
+
+    def _class_of(self, name: str) -> type[Workflow]:
+        cls = self._classes.get(name)
+        if cls is None:
+            raise UnknownWorkflow(f"this engine has no workflow class {name!r}: give it to Engine(...)")
+        return cls
+
+    def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> None:
+        """Let a session run; when it loses its lease, the one who took it goes on."""
+        self._sessions.add(session)
+        try:
+            run()
+        except LeaseLost:
+            if not quiet:
+                raise
+        finally:
+            session.drop_flights()
+            self._sessions.discard(session)
+
+    def _session_alone(self, workflow_id: str) -> Session:
+        record = self._load(workflow_id)
+        if record.leased(self.machinery.clock.now()):
+            raise WorkflowBusy(f"another worker runs workflow {workflow_id!r} now: try again")
+        return Session(self.machinery, self._class_of(record.workflow), record)
+
+    def _alone(self, session: Session, run: Callable[[], None]) -> None:
+        try:
+            self._attend(session, run)
+        except VersionConflict as error:
+            raise WorkflowBusy(
+                f"workflow {session.workflow_id!r} has changed meanwhile: try again"
+            ) from error
+
+    def _send(self, workflow_id: str, message: Event, deadline: float) -> Any:
+        """Deliver an event, or have the one who runs the workflow deliver it."""
+        record = self._load(workflow_id)
+        session = Session(self.machinery, self._class_of(record.workflow), record)
+        progress = session.progress
+        event_id = message.event_id
+        if event_id is not None and event_id in progress.outputs:
+            return progress.outputs[event_id]
+        if progress.ended is not None:
+            raise WorkflowClosed(f"workflow {workflow_id!r} is {progress.ended}: it takes no more events")
+        self._check_event(session, message)
+        repeated = event_id is not None and any(event.event_id == event_id for event in progress.events)
+        if not repeated and not progress.room_for(message.payload):
+            raise EventsFull(f"workflow {workflow_id!r} has too many events to handle: send it later")
+        if record.leased(message.received_at):
+            if not repeated:
+                message.event_id = event_id = event_id or f"stepmark-{uuid.uuid4().hex}"
+                self._post(record, message)
+            return self._await_output(workflow_id, event_id, deadline)
+        if not repeated:
+            session.event = message
+            progress.events.append(message)
+        session.claim()
+        self._attend(session, session.drive, quiet=False)
+        if session.refused is not None:
+            raise session.refused
+        if session.event is not None and progress.ended is not None:
+            raise WorkflowClosed(f"workflow {workflow_id!r} was {progress.ended} before it took the event")
+        return session.output if event_id is None else progress.outputs.get(event_id, session.output)
+
+    def _check_event(self, session: Session, message: Event) -> None:
+        """Refuse what the definition has no use for."""
+        event, thread = message.event, message.thread
+        tree = session.tree
+        found = tree.shape.events.get(event, [])
+        handlers = [tree[node].handler for node in found]
+        wanted = [handler for handler in handlers if not isinstance(handler, Timeout)]
+        if not wanted:
+            why = "is a timer and fires by itself" if handlers else "is not in its definition"
+            raise UnknownEvent(f"workflow {session.workflow_id!r}: event {event!r} {why}")
+        if thread is not None and not _possible(tree, session.progress, thread):
+            raise UnknownThread(f"workflow {session.workflow_id!r} has no thread {thread!r}")
+        refused: PayloadRefused | None = None
+        for handler in wanted:
+            try:
+                decode_payload(handler, message.payload, event)
+            except PayloadRefused as error:
+                refused = error
+            else:
+                return
+        if refused is not None:
+            raise refused
+
+    def _post(self, record: Record, message: Event) -> None:
+        """Leave an event with the worker that runs the workflow: its next commit finds it."""
+        progress = Progress.from_json(record.progress)
+        progress.events.append(message)
+        posted = replace(record, version=record.version + 1, progress=progress.to_json())
+        self.machinery.store.commit(posted, record.version)
+
+    def _await_output(self, workflow_id: str, event_id: str | None, deadline: float) -> Any:
+        clock = self.machinery.clock
+        pause = 0.01
+        while True:
+            record = self._load(workflow_id)
+            progress = Progress.from_json(record.progress)
+            if event_id is not None and event_id in progress.outputs:
+                return progress.outputs[event_id]
+            if not record.leased(clock.now()):
+                if record.status.closed:
+                    raise WorkflowClosed(
+                        f"workflow {workflow_id!r} was {record.status} before it took the event"
+                    )
+                waiting = [e for e in progress.events if e.event_id == event_id and not e.trouble.attempt]
+                if waiting and record.lease_owner is None:
+                    return None  # kept until its Wait is reached
+                if waiting:
+                    self.resume(workflow_id)  # the worker that had it is dead
+                    continue
+            if clock.now() >= deadline:
+                raise EventPending(
+                    f"workflow {workflow_id!r} has not handled the event yet: repeat with the same event_id"
+                )
+            clock.sleep(pause)
+            pause = min(pause * 2, 0.5)
+
+    def _snapshot(self, record: Record) -> Snapshot:
+        progress = Progress.from_json(record.progress)
+        cls = self._classes.get(record.workflow)
+        state: Any = json.loads(record.state)
+        tree = None
+        if cls is not None:
+            # a state or a definition that no longer works is shown as far as it goes
+            with suppress(StateError, DefinitionError):
+                state = codec_of(cls).load(record.state)
+                tree = build(state)
+        return snapshot_of(record, progress, state, tree)
+
+
+def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | None) -> Snapshot:
+    """A record as a Snapshot; the names of events come from the tree, as far as there is one."""
+    threads = {key: _thread(thread, tree) for key, thread in progress.threads.items()}
+    errors = [progress.error] if progress.error else []
+    troubles = sorted(progress.troubles(), key=lambda trouble: not trouble.parked)
+    errors += [trouble.error for trouble in troubles if trouble.error]
+    return Snapshot(
+        workflow_id=record.workflow_id,
+        workflow=record.workflow,
+        status=record.status,
+        state=state,
+        waiting_for=list(dict.fromkeys(name for thread in threads.values() for name in thread.waiting_for)),
+        threads=threads,
+        result=progress.result,
+        error=errors[0] if errors else None,
+        version=record.version,
+        stored_state=record.state,
+    )
+
+
+def _thread(thread: Thread, tree: Tree | None) -> ThreadSnapshot:
+    times = [awaited.fire_at for awaited in thread.awaited.values()] + [thread.trouble.retry_at]
+    node = None if tree is None else _node(thread, tree)
+    return ThreadSnapshot(
+        at=thread.at if node is None else node.name,
+        waiting_for=[on.name for on in node.body] if node is not None and node.kind is Wait else [],
+        attempt=thread.trouble.attempt,
+        error=thread.trouble.error,
+        parked=thread.trouble.parked,
+        due_at=min((at for at in times if at is not None), default=None),
+    )
+
+
+def _node(thread: Thread, tree: Tree) -> Node | None:
+    root = tree.root(thread.go, thread.id)
+    return None if root is None else tree.shape.find(root, thread.at)
+
+
+def _possible(tree: Tree, progress: Progress, thread: str) -> bool:
+    """Whether a thread of that name runs, or may be started by a Go of the definition."""
+    go = thread.split("[", 1)[0].split("#", 1)[0]
+    return thread == MAIN or thread in progress.threads or go in tree.shape.threads

@@ -1,0 +1,111 @@
+"""Every error that stepmark raises on purpose.
+
+StepmarkError
+├── RetryableError             the same call may succeed later
+│   ├── WorkflowBusy           another worker runs the workflow
+│   ├── EventPending           the event is stored, its output not there yet
+│   ├── EventsFull             too many events wait to be handled
+│   └── StoreUnavailable       the store could not answer
+└── PermanentError             the same call fails again
+    ├── WorkflowNotFound
+    ├── WorkflowExists         the id belongs to a workflow of another class
+    ├── WorkflowClosed         finished or cancelled
+    ├── UnknownWorkflow        this engine was not given the class
+    ├── UnknownEvent           the definition does not have this event
+    ├── UnknownThread
+    ├── UnknownStatement
+    ├── PayloadRefused         the payload does not fit the event's type
+    ├── HandlerFailed          the event's handler raised; nothing changed
+    ├── DefinitionError        definition() raised or is not valid
+    ├── RecordTooLarge         a store can't hold that much for one workflow
+    ├── StateError             a field can't be stored or no longer fits
+    └── DoNotRetry             a step raises it (or a subclass) to refuse retries
+VersionConflict                a store's answer to a commit that came too late
+"""
+
+
+class StepmarkError(Exception):
+    """The base of every error that this library raises on purpose."""
+
+
+class RetryableError(StepmarkError):
+    """The same call may succeed later."""
+
+
+class PermanentError(StepmarkError):
+    """The same call fails again until somebody changes something."""
+
+
+class WorkflowBusy(RetryableError):
+    """Another worker runs the workflow at the moment."""
+
+
+class EventPending(RetryableError):
+    """The event is stored and not handled yet; repeat the call with the same event_id."""
+
+
+class EventsFull(RetryableError):
+    """Too many events wait for the workflow to handle them."""
+
+
+class StoreUnavailable(RetryableError):
+    """The store could not answer; what it was asked may or may not have been done."""
+
+
+class WorkflowNotFound(PermanentError):
+    """No workflow has this id."""
+
+
+class WorkflowExists(PermanentError):
+    """The id belongs to a workflow of another class."""
+
+
+class WorkflowClosed(PermanentError):
+    """The workflow is finished or cancelled."""
+
+
+class UnknownWorkflow(PermanentError):
+    """The engine was not given the class of this workflow."""
+
+
+class UnknownEvent(PermanentError):
+    """The workflow's definition does not wait for an event of this name."""
+
+
+class UnknownThread(PermanentError):
+    """The workflow has no thread of this name."""
+
+
+class UnknownStatement(PermanentError):
+    """The definition has no statement of this name where it was looked for."""
+
+
+class PayloadRefused(PermanentError):
+    """The payload does not fit the annotation of the event's handler."""
+
+
+class HandlerFailed(PermanentError):
+    """The handler of an event raised (see `__cause__`); the workflow has not changed."""
+
+
+class DefinitionError(PermanentError):
+    """A definition() raised, or what it returned is not a valid definition."""
+
+
+class StateError(PermanentError):
+    """A field of the state can't be stored, or what is stored no longer fits the class."""
+
+
+class RecordTooLarge(PermanentError):
+    """A store can't hold that much for one workflow; the step that needed the room is parked."""
+
+
+class DoNotRetry(PermanentError):
+    """Raised by a step, alone or as a subclass, to be parked at once instead of tried again.
+
+    class CardRefused(DoNotRetry): ...
+    """
+
+
+class VersionConflict(Exception):
+    """A store refuses a commit because the record is no longer at the expected version."""

@@ -1,0 +1,162 @@
+"""Events that need to be set up and torn down, and the types of payloads."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from stepmark.errors import DefinitionError, PayloadRefused
+from stepmark.statements import Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepmark.retry import Retry
+    from stepmark.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Request[SetupData = Any]:
+    """What a Handler is told about the event it stands for.
+
+    event: the name to send to `callback`. thread: the thread that waits. state: the workflow's current state.
+    setup_data: what setup() returned, as JSON holds it; None in setup(), and in a teardown() after a
+    setup() that was cut off. idempotency_key: the same on every attempt.
+    """
+
+    workflow_id: str
+    thread: str
+    event: str
+    idempotency_key: str
+    state: Workflow
+    setup_data: SetupData | None = None
+
+
+class Handler[Payload = Any, SetupData = Any](ABC):
+    """An event that is set up when its Wait is reached and torn down when the Wait is over.
+
+        class UserTask(Handler[Answer, str]):
+            def setup(self, request: Request[str]) -> str:
+                return create_task(request.workflow_id, request.event)
+
+            def handle(self, request: Request[str], payload: Answer) -> None: ...
+
+            def teardown(self, request: Request[str], handled: bool) -> None:
+                close_task(request.setup_data)
+
+    All three may be `async def`, are retried on their own, and may run more than once. Only handle() may
+    change the state. `retry` is an attribute of the class or the object.
+    """
+
+    retry: Retry | None = None
+
+    def setup(self, request: Request[SetupData]) -> Any:  # noqa: ARG002 - for subclasses
+        """Announce the event; what it returns (anything JSON can hold) comes back in request.setup_data."""
+        return None
+
+    @abstractmethod
+    def handle(self, request: Request[SetupData], payload: Payload) -> Any:
+        """The event has won: change the state; what it returns is the sender's output."""
+
+    def teardown(self, request: Request[SetupData], handled: bool) -> Any:  # noqa: ARG002 - for subclasses
+        """The Wait is over; `handled` tells whether this event won."""
+        return None
+
+
+class NoPayload:
+    """Stands for the payload of a handler that takes none."""
+
+
+def payload_type(handler: object) -> Any:
+    """What a handler (of On) wants as its payload: a type, Any when it has no annotation, or NoPayload."""
+    if handler is None or isinstance(handler, Timeout):
+        return NoPayload
+    if isinstance(handler, Handler):
+        return _parameter(type(handler).handle, 2)
+    function = getattr(handler, "__func__", handler)
+    return _parameter(function, 0 if function is handler else 1)
+
+
+@lru_cache(maxsize=4096)
+def _parameter(function: Callable[..., object], skip: int) -> Any:
+    name = getattr(function, "__qualname__", repr(function))
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[skip:]
+    except (TypeError, ValueError):
+        return Any
+    parameters = [
+        p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL}
+    ]
+    if not parameters:
+        return NoPayload
+    if sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in parameters) > 1:
+        raise DefinitionError(f"{name} must take one payload, not {len(parameters)} parameters")
+    annotation = parameters[0].annotation
+    if annotation is inspect.Parameter.empty:
+        return Any
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return get_type_hints(function, include_extras=True)[parameters[0].name]
+    except (NameError, TypeError, KeyError) as error:
+        raise DefinitionError(f"the annotation of {name}'s payload can't be resolved: {error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _adapter(annotation: Any) -> TypeAdapter[Any]:
+    try:
+        return TypeAdapter(annotation)
+    except PydanticUserError as error:
+        raise DefinitionError(f"a payload can't be checked against {annotation!r}: {error}") from error
+
+
+def check_payload(handler: object) -> None:
+    """Raise DefinitionError when a handler's annotation is of no use."""
+    annotation = payload_type(handler)
+    if annotation is not NoPayload:
+        _adapter(annotation)
+
+
+def decode_payload(handler: object, payload: str, event: str) -> Any:
+    """The payload as the handler's annotation wants it.
+
+    JSON's own strictness applies: the string "5" is no int, but "2026-11-21" is a date.
+    """
+    annotation = payload_type(handler)
+    if annotation is NoPayload:
+        if payload != "null":
+            raise PayloadRefused(f"event {event!r} takes no payload")
+        return None
+    try:
+        return _adapter(annotation).validate_json(payload, strict=True)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+        raise PayloadRefused(f"the payload does not fit event {event!r}: {faults}") from error
+
+
+def payload_schema(handler: object) -> dict[str, Any] | None:
+    """The JSON Schema of a handler's payload, or None when it takes none."""
+    annotation = payload_type(handler)
+    return None if annotation is NoPayload else _adapter(annotation).json_schema()
+
+
+def call_with_payload(handler: Callable[..., Any], payload: Any) -> Any:
+    """Call a handler function with the payload, if it takes one."""
+    return handler() if payload_type(handler) is NoPayload else handler(payload)
+
+
+def encode(value: object, what: str, error: type[Exception]) -> str:
+    """A value as JSON text, or that error saying what can't be stored."""
+    try:
+        return to_json(value, inf_nan_mode="constants").decode()
+    except (ValueError, RecursionError) as problem:
+        raise error(f"{what} can't be stored as JSON: {problem}") from problem

@@ -1,0 +1,160 @@
+"""The stored record of one workflow, and the lease on it.
+
+    load ─▶ claim (lease taken, version + 1) ─▶ commit ─▶ commit ─▶ ... ─▶ last commit (lease given back)
+
+Every write is conditional on the version. Two kinds of writes can come in between: an event that a sender
+posts for the holder of the lease, which is taken over; and a cancellation, or somebody's claim after the
+lease has run out, after which this holder is out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from secrets import token_hex
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from stepmark.errors import VersionConflict
+from stepmark.record import Progress, Record, Status
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from stepmark.clock import Clock
+    from stepmark.record import Event
+    from stepmark.scheduler import Scheduler
+    from stepmark.store import Store
+
+
+class LeaseLost(Exception):
+    """Somebody else has taken the workflow over: what this holder had not committed is dropped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much one resume may do before it stops cleanly and leaves the rest to the next.
+
+        engine.resume(workflow_id, budget=Budget(seconds=20))
+
+    seconds: no step begins later than that. steps: how many commits at most. None: no limit.
+    """
+
+    seconds: float | None = None
+    steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Machinery:
+    """What every session of an engine works with."""
+
+    store: Store
+    scheduler: Scheduler | None
+    clock: Clock
+    executor: Executor
+    lease_seconds: float
+    budget: Budget
+
+
+class Ledger:
+    """Writes the record of one workflow; see the module's docstring."""
+
+    def __init__(self, machinery: Machinery, record: Record) -> None:
+        self.machinery = machinery
+        self.record = record
+        self.owner = token_hex(8)
+        self._attempted = record
+        self._posted = len(Progress.from_json(record.progress).events)
+        self._lock = Lock()  # one write at a time: a worker's heartbeat writes too
+
+    @property
+    def held(self) -> bool:
+        """Whether this ledger has the lease, as far as it knows."""
+        return self.record.lease_owner == self.owner
+
+    def create(
+        self, status: Status, state: str, progress: Progress, *, due_at: float | None, held: bool
+    ) -> bool:
+        """Write the first record; False when the id is taken."""
+        with self._lock:
+            record = self._next(status, state, progress, due_at=due_at, held=held)
+            if not self.machinery.store.create(record):
+                return False
+            self._written(record, progress)
+        return True
+
+    def write(
+        self, status: Status, state: str, progress: Progress, *, due_at: float | None, held: bool
+    ) -> None:
+        """Commit, and give the lease back in the same write unless it is to be held."""
+        with self._lock:
+            record = self._attempted = self._next(status, state, progress, due_at=due_at, held=held)
+            self.machinery.store.commit(record, self.record.version)
+            self._written(record, progress)
+
+    def _next(
+        self, status: Status, state: str, progress: Progress, *, due_at: float | None, held: bool
+    ) -> Record:
+        old = self.record
+        until = self._until() if held else None
+        return Record(
+            workflow_id=old.workflow_id,
+            workflow=old.workflow,
+            version=old.version + 1,
+            status=status,
+            state=state,
+            progress=progress.to_json(),
+            due_at=until if held else due_at,
+            lease_owner=self.owner if held else None,
+            lease_until=until,
+        )
+
+    def _until(self) -> float:
+        """The end of the lease; it moves seldom, so that few writes touch the index on due_at."""
+        now = self.machinery.clock.now()
+        until = self.record.lease_until if self.held else None
+        if until is not None and until - now >= self.machinery.lease_seconds / 2:
+            return until
+        return now + self.machinery.lease_seconds
+
+    def _written(self, record: Record, progress: Progress) -> None:
+        self.record = record
+        self._posted = len(progress.events)
+
+    def catch_up(self, progress: Progress) -> bool:
+        """After a conflict: take over the events that were posted.
+
+        True when the conflict was with our own write, whose answer was lost. Raises LeaseLost when somebody
+        else has the workflow now.
+        """
+        with self._lock:
+            theirs = self.machinery.store.load(self.record.workflow_id)
+            if theirs is not None and theirs == self._attempted:
+                self._written(theirs, progress)
+                return True
+            if theirs is None or theirs.lease_owner != self.owner:
+                raise LeaseLost(self.record.workflow_id)
+            posted: list[Event] = Progress.from_json(theirs.progress).events
+            progress.events += posted[self._posted :]
+            self._posted = len(posted)
+            self.record = theirs
+            return False
+
+    def renew(self) -> None:
+        """Prolong the lease once half of it is over; called while a long step runs."""
+        with self._lock:
+            old = self.record
+            until = self._until()
+            if not self.held or until == old.lease_until:
+                return
+            record = replace(old, version=old.version + 1, lease_until=until, due_at=until)
+            try:
+                self.machinery.store.commit(record, old.version)
+            except VersionConflict:
+                return  # the next commit finds out what has happened
+            self.record = record
+
+    def wake(self) -> None:
+        """Once the lease is given back, have the workflow resumed when it is due."""
+        record, scheduler = self.record, self.machinery.scheduler
+        if record.lease_owner is None and record.due_at is not None and scheduler is not None:
+            scheduler.wake(record.workflow_id, record.due_at)

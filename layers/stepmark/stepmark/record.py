@@ -1,0 +1,255 @@
+"""What is stored of a workflow: one record, whose size does not depend on how many steps have run."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+MOST_EVENTS = 100  # events stored until they are handled
+MOST_EVENT_BYTES = 65_536
+MOST_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten first
+MOST_OUTPUT_BYTES = 65_536
+
+
+class Status(StrEnum):
+    """Where a workflow stands.
+
+    RUNNING: a step runs, or waits for its next attempt. WAITING: only an event, a timer or a change of the
+    state helps. PARKED: a person must act (`retry`, `move`, `cancel`, or a new deploy and `retry`).
+    FINISHED and CANCELLED are final.
+    """
+
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    PARKED = "PARKED"
+    FINISHED = "FINISHED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing will change any more."""
+        return self is Status.FINISHED or self is Status.CANCELLED
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One workflow as a store keeps it; `state` and `progress` are JSON text, opaque to the store.
+
+    version: grows by one with every commit. due_at: when a worker must look at it, in seconds since the
+    epoch, or None. lease_owner, lease_until: who runs it now, and until when nobody else may.
+    """
+
+    workflow_id: str
+    workflow: str
+    version: int
+    status: Status
+    state: str
+    progress: str
+    due_at: float | None
+    lease_owner: str | None
+    lease_until: float | None
+
+    def leased(self, now: float) -> bool:
+        """Whether somebody runs it."""
+        return self.lease_owner is not None and self.lease_until is not None and self.lease_until > now
+
+
+@dataclass(slots=True)
+class Trouble:
+    """The failures of one piece of work so far: of a step, a setup, a teardown, or an event's handler."""
+
+    attempt: int = 0
+    retry_at: float | None = None
+    error: str | None = None
+    parked: bool = False
+
+    def ready(self, now: float) -> bool:
+        """Whether the work may be tried now."""
+        return not self.parked and (self.retry_at is None or self.retry_at <= now)
+
+
+def _trouble(trouble: Trouble) -> list[Any] | None:
+    if not trouble.attempt and not trouble.parked:
+        return None
+    return [trouble.attempt, trouble.retry_at, trouble.error, int(trouble.parked)]
+
+
+def _from_trouble(stored: list[Any] | None) -> Trouble:
+    return Trouble() if stored is None else Trouble(stored[0], stored[1], stored[2], bool(stored[3]))
+
+
+@dataclass(slots=True)
+class Awaited:
+    """What a thread keeps for one event: a Timeout's fire time, or what a setup() returned."""
+
+    fire_at: float | None = None
+    setup: bool = False  # a Handler's event: has setup, handle and teardown
+    done: bool = False
+    data: Any = None
+    trouble: Trouble = field(default_factory=Trouble)
+
+
+@dataclass(slots=True)
+class Thread:
+    """One thread: the Go it came from, the statement it is at, and what it waits for there.
+
+    key: its name among the workflow's threads. since: the version at which it came to the statement, so that
+    each visit has an idempotency key of its own.
+    """
+
+    key: str
+    at: str
+    go: str | None = None
+    id: str | None = None
+    since: int = 0
+    trouble: Trouble = field(default_factory=Trouble)
+    awaited: dict[str, Awaited] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Event:
+    """An event that has been accepted and not handled yet."""
+
+    event: str
+    payload: str
+    thread: str | None
+    event_id: str | None
+    received_at: float
+    trouble: Trouble = field(default_factory=Trouble)
+
+
+@dataclass(slots=True)
+class Teardown:
+    """A Handler's event that is over and still has to be torn down."""
+
+    thread: str
+    go: str | None
+    id: str | None
+    wait: str
+    event: str
+    since: int
+    handled: bool
+    data: Any = None
+    trouble: Trouble = field(default_factory=Trouble)
+
+
+@dataclass(slots=True)
+class Progress:
+    """All of a workflow that is not its state; the threads stand in the order of their turns."""
+
+    threads: dict[str, Thread] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    teardowns: list[Teardown] = field(default_factory=list)
+    outputs: OrderedDict[str, Any] = field(default_factory=OrderedDict)
+    ended: Status | None = None  # FINISHED or CANCELLED: only teardowns are left to do
+    result: Any = None
+    error: str | None = (
+        None  # why the whole workflow is parked: definition() raised, or the state no longer fits
+    )
+
+    def remember(self, event_id: str | None, output: Any) -> None:
+        """Keep an event's output for a repeat of its event_id, within the bounds above."""
+        if event_id is None:
+            return
+        self.outputs[event_id] = output
+        while len(self.outputs) > MOST_OUTPUTS or (
+            len(self.outputs) > 1 and len(to_json(list(self.outputs.items()))) > MOST_OUTPUT_BYTES
+        ):
+            self.outputs.popitem(last=False)
+
+    def room_for(self, payload: str) -> bool:
+        """Whether one more event can be stored."""
+        size = sum(len(event.payload) for event in self.events) + len(payload)
+        return len(self.events) < MOST_EVENTS and size <= MOST_EVENT_BYTES
+
+    def troubles(self) -> list[Trouble]:
+        """What has happened so far to every piece of work."""
+        found = [thread.trouble for thread in self.threads.values()]
+        for thread in self.threads.values():
+            if thread.awaited:
+                found += [awaited.trouble for awaited in thread.awaited.values()]
+        if self.events:
+            found += [event.trouble for event in self.events]
+        if self.teardowns:
+            found += [teardown.trouble for teardown in self.teardowns]
+        return found
+
+    def to_json(self) -> str:
+        """As text; what has its default is left out."""
+        stored: dict[str, Any] = {"threads": [_thread(thread) for thread in self.threads.values()]}
+        if self.events:
+            stored["events"] = [
+                [e.event, e.payload, e.thread, e.event_id, e.received_at, _trouble(e.trouble)]
+                for e in self.events
+            ]
+        if self.teardowns:
+            stored["teardowns"] = [
+                [t.thread, t.go, t.id, t.wait, t.event, t.since, t.handled, t.data, _trouble(t.trouble)]
+                for t in self.teardowns
+            ]
+        if self.outputs:
+            stored["outputs"] = list(self.outputs.items())
+        if self.ended is not None:
+            stored["ended"] = self.ended
+        if self.result is not None:
+            stored["result"] = self.result
+        if self.error is not None:
+            stored["error"] = self.error
+        return to_json(stored).decode()
+
+    @classmethod
+    def from_json(cls, text: str) -> Progress:
+        """From what to_json() wrote."""
+        stored = from_json(text)
+        return cls(
+            threads={entry["thread"]: _from_thread(entry) for entry in stored["threads"]},
+            events=[
+                Event(e[0], e[1], e[2], e[3], e[4], _from_trouble(e[5])) for e in stored.get("events", ())
+            ],
+            teardowns=[_from_teardown(t) for t in stored.get("teardowns", ())],
+            outputs=OrderedDict(stored.get("outputs", ())),
+            ended=Status(stored["ended"]) if "ended" in stored else None,
+            result=stored.get("result"),
+            error=stored.get("error"),
+        )
+
+
+def _from_teardown(stored: list[Any]) -> Teardown:
+    thread, go, ident, wait, event, since, handled, data, trouble = stored
+    return Teardown(thread, go, ident, wait, event, since, handled, data, _from_trouble(trouble))
+
+
+def _thread(thread: Thread) -> dict[str, Any]:
+    # of fixed width, so that a record is as long after a million steps as after one
+    stored: dict[str, Any] = {"thread": thread.key, "at": thread.at, "since": f"{thread.since:012}"}
+    if thread.go is not None:
+        stored["go"] = thread.go
+        if thread.id is not None:
+            stored["id"] = thread.id
+    if thread.trouble.attempt or thread.trouble.parked:
+        stored["trouble"] = _trouble(thread.trouble)
+    if thread.awaited:
+        stored["awaited"] = {
+            name: [a.fire_at, int(a.setup), int(a.done), a.data, _trouble(a.trouble)]
+            for name, a in thread.awaited.items()
+        }
+    return stored
+
+
+def _from_thread(stored: dict[str, Any]) -> Thread:
+    return Thread(
+        key=stored["thread"],
+        at=stored["at"],
+        go=stored.get("go"),
+        id=stored.get("id"),
+        since=int(stored["since"]),
+        trouble=_from_trouble(stored.get("trouble")),
+        awaited={
+            name: Awaited(a[0], bool(a[1]), bool(a[2]), a[3], _from_trouble(a[4]))
+            for name, a in stored.get("awaited", {}).items()
+        },
+    )

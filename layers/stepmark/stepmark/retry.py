@@ -1,0 +1,51 @@
+"""How often a step is tried again, and how long it waits in between."""
+
+from dataclasses import dataclass
+from random import SystemRandom
+
+from stepmark.errors import PermanentError
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How a failing step is tried again.
+
+        Step("ask", self.ask, retry=Retry(attempts=5, first_delay=0.5, on=(ConnectionError,)))
+
+    attempts: how often the step runs at most, the first time included.
+    first_delay, longest_delay: seconds. factor: each delay is that much longer than the one before.
+    jitter: 0 to 1, the share of a delay that is left to chance.
+    on: the errors that are worth another attempt; all others, and every DoNotRetry, park the thread at once.
+    """
+
+    attempts: int = 5
+    first_delay: float = 1.0
+    factor: float = 2.0
+    longest_delay: float = 300.0
+    jitter: float = 0.2
+    on: tuple[type[Exception], ...] = (Exception,)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError("Retry(attempts=...) counts the first attempt: give at least 1")
+        if self.first_delay < 0 or self.longest_delay < 0:
+            raise ValueError("Retry: a delay can't be negative")
+        if self.factor < 1:
+            raise ValueError("Retry(factor=...) must be 1 or more")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError("Retry(jitter=...) must lie between 0 and 1")
+
+    def delay(self, failures: int, error: Exception) -> float | None:
+        """The seconds to wait after that many failures, or None when there is no further attempt."""
+        if failures >= self.attempts or isinstance(error, PermanentError) or not isinstance(error, self.on):
+            return None
+        try:
+            full = min(self.longest_delay, self.first_delay * self.factor ** (failures - 1))
+        except OverflowError:
+            full = self.longest_delay
+        return full * (1 - self.jitter * _chance.random())
+
+
+_chance = SystemRandom()
+
+DEFAULT_RETRY = Retry()

@@ -1,0 +1,483 @@
+"""One workflow, run by one worker for as long as something can run.
+
+A session picks one piece of work after the other, in a fair order over the threads, and ends each with one
+conditional write that says both what was done and what comes next. The write after which nothing is left to
+do gives the lease back.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
+
+from stepmark import waiting
+from stepmark.context import StepContext
+from stepmark.errors import DefinitionError, RecordTooLarge, StateError, UnknownStatement, VersionConflict
+from stepmark.handlers import encode
+from stepmark.ledger import Budget, Ledger, Machinery
+from stepmark.record import Event, Progress, Record, Status, Thread, Trouble
+from stepmark.retry import DEFAULT_RETRY, Retry
+from stepmark.running import begin, call
+from stepmark.shape import Node, Tree, build
+from stepmark.state import Codec, codec_of
+from stepmark.statements import MAIN, Step, Wait, WaitFor
+from stepmark.walk import Arrival, Started, after, arrive, first_of, holds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepmark.workflow import Workflow
+
+    type Work = Callable[[], None]
+
+MAILBOX_SECONDS = 0.5  # how often a session that only waits for long steps looks for new events
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A step with `into` that runs alongside the others, on its own copy of the state."""
+
+    since: int
+    future: Future[Any]
+    copy: Workflow
+    before: str
+
+
+class Session:
+    """Runs one workflow; see the module's docstring."""
+
+    def __init__(
+        self, machinery: Machinery, cls: type[Workflow], record: Record, budget: Budget | None = None
+    ) -> None:
+        self.clock = machinery.clock
+        self.codec: Codec = codec_of(cls)
+        self.ledger = Ledger(machinery, record)
+        self.workflow_id = record.workflow_id
+        self.progress = Progress.from_json(record.progress)
+        self.text = record.state
+        self.event: Event | None = None  # the event whose sender waits in this very call
+        self.output: Any = None
+        self.refused: Exception | None = None
+        self.not_begun: set[tuple[str, int, str]] = set()  # setups known to have never begun
+        self._flights: dict[str, _Flight] = {}
+        self._budget = budget or machinery.budget
+        self._planned: Work | None = None  # what the last commit has found to be next
+        self._commits = 0
+        self._served = MAIN
+        self._began = self.clock.now()
+        self.load()
+
+    # -- the state and its tree -----------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the committed state; a class or definition that does not work parks the workflow as it is."""
+        self._state: Workflow | None = None
+        self._tree: Tree | None = None
+        self._broken: StateError | DefinitionError | None = None
+        self.progress.error = None
+        try:
+            self._state = self.codec.load(self.text)
+            self._tree = build(self._state)
+        except (StateError, DefinitionError) as error:
+            self._broken = error
+            self.progress.error = str(error)
+
+    @property
+    def tree(self) -> Tree:
+        """The definition on the current state."""
+        if self._tree is None:
+            raise self._broken or DefinitionError("the workflow has no definition")
+        return self._tree
+
+    @property
+    def state(self) -> Workflow:
+        """The current state."""
+        if self._state is None:
+            raise self._broken or StateError("the workflow has no state")
+        return self._state
+
+    # -- choosing what to do --------------------------------------------------------------------------
+
+    def plan(self, now: float) -> Work | None:
+        """The next piece of work, or None. Steps that run alongside come first: they take nobody's turn."""
+        if self._tree is None:
+            return None
+        for teardown in self.progress.teardowns:
+            if teardown.trouble.ready(now):
+                return partial(waiting.tear_down, self, teardown)
+        if self.progress.ended is not None:
+            return None
+        chosen: Work | None = None
+        for thread in self.progress.threads.values():
+            if not thread.trouble.parked:
+                alongside, work = self._plan_thread(thread, now)
+                if alongside:
+                    return work
+                chosen = chosen or work
+        return chosen
+
+    def _plan_thread(self, thread: Thread, now: float) -> tuple[bool, Work | None]:
+        """What a thread has to do next, and whether that runs alongside the others."""
+        try:
+            node = node_of(self.tree, thread)
+            if thread.awaited:
+                waiting.check_handlers(self.tree, thread, node)
+        except UnknownStatement as error:
+            return False, partial(self._park, thread, str(error))
+        thread.at = node.name  # it may have been found by an alias
+        if node.kind is Wait:
+            return False, waiting.plan(self, thread, node, now)
+        if not thread.trouble.ready(now):
+            return False, None
+        if node.kind is WaitFor:
+            return False, self._plan_wait_for(thread, node)
+        return self._plan_step(thread, node)
+
+    def _plan_step(self, thread: Thread, node: Node) -> tuple[bool, Work | None]:
+        if self.tree[node].into is None:
+            return False, partial(self._step, thread, node)
+        flight = self._flights.get(thread.key)
+        if flight is None:
+            return True, partial(self._launch, thread, node)
+        return False, partial(self._land, thread, node) if flight.future.done() else None
+
+    def _plan_wait_for(self, thread: Thread, node: Node) -> Work | None:
+        try:
+            ready = holds(self.tree[node].cond)
+        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+            return partial(self._park, thread, told(node.name, error))
+        return partial(self._pass, thread, node) if ready else None
+
+    def _next(self, now: float) -> Work | None:
+        """The next piece of work; beyond the budget, only what is under way is brought to its end."""
+        budget = self._budget
+        spent = (budget.steps is not None and self._commits >= budget.steps) or (
+            budget.seconds is not None and now - self._began >= budget.seconds
+        )
+        if not spent:
+            return self.plan(now)
+        for key, flight in self._flights.items():
+            if flight.future.done():
+                thread = self.progress.threads[key]
+                return partial(self._land, thread, node_of(self.tree, thread))
+        return None
+
+    # -- running --------------------------------------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Write the first record of a new workflow; False when the id is taken."""
+        self.arrive(self.progress.threads[MAIN], lambda tree: first_of(tree.shape.root))
+        now = self.clock.now()
+        held = self._next(now) is not None
+        status, due_at = self._status(now, running=held), self._due(now)
+        if not self.ledger.create(status, self.text, self.progress, due_at=due_at, held=held):
+            return False
+        self.ledger.wake()
+        return True
+
+    def run(self) -> None:
+        """Take the lease if there is work, and do it until nothing is left or the budget is used up."""
+        now = self.clock.now()
+        if self.plan(now) is not None:
+            self.claim()
+            self.drive()
+            return
+        record = self.ledger.record
+        settled = (self._status(now, running=False), self.progress.to_json(), self._due(now), None)
+        if settled != (record.status, record.progress, record.due_at, record.lease_owner):
+            self.commit()
+
+    def claim(self) -> None:
+        """Become the one who runs the workflow, or raise VersionConflict."""
+        status = self._status(self.clock.now(), running=True)
+        self.ledger.write(status, self.text, self.progress, due_at=None, held=True)
+
+    def drive(self) -> None:
+        """Work until the lease is given back."""
+        while self.ledger.held:
+            work, self._planned = self._planned or self._next(self.clock.now()), None
+            if work is not None:
+                work()
+            elif self._flights:
+                self._await_flights()
+            else:
+                self.commit()
+
+    def _await_flights(self) -> None:
+        now = self.clock.now()
+        seconds = min([MAILBOX_SECONDS, *(at - now for at in self._times(now))])
+        landed, _ = wait([flight.future for flight in self._flights.values()], seconds, FIRST_COMPLETED)
+        if not landed:
+            self.ledger.catch_up(self.progress)
+            self.ledger.renew()
+
+    def drop_flights(self) -> None:
+        """Forget the steps that run alongside; they may not stop at once, but change nothing."""
+        for flight in self._flights.values():
+            flight.future.cancel()
+        self._flights = {}
+
+    def context(self, thread: Thread, name: str, trouble: Trouble, purpose: str = "") -> StepContext:
+        """What a step or handler is told about itself."""
+        idempotency_key = f"{self.workflow_id}/{thread.key}/{thread.since}/{name}{purpose}"
+        return StepContext(
+            self.workflow_id, thread.key, thread.id, name, trouble.attempt + 1, idempotency_key
+        )
+
+    def turn(self, thread: Thread) -> None:
+        """The thread has had its turn: all others come before its next."""
+        self.progress.threads[thread.key] = self.progress.threads.pop(thread.key)
+        self._served = thread.key
+
+    # -- steps ----------------------------------------------------------------------------------------
+
+    def _step(self, thread: Thread, node: Node) -> None:
+        step = self.tree[node]
+        self._change(thread, node, step.action, step.retry)
+
+    def _pass(self, thread: Thread, node: Node) -> None:
+        handler = self.tree[node].handler
+        self._change(thread, node, handler or (lambda: None), None)
+
+    def _launch(self, thread: Thread, node: Node) -> None:
+        try:
+            copy = self.codec.load(self.text)
+            tree = build(copy)
+            step = tree[node_of(tree, thread)]
+            before = self.codec.dump(copy)
+        except (StateError, DefinitionError, UnknownStatement) as error:
+            self.failed(thread.trouble, node.name, error, None)
+            return
+        context = self.context(thread, node.name, thread.trouble)
+        future = begin(step.action, context, self.ledger.machinery.executor)
+        self._flights[thread.key] = _Flight(thread.since, future, copy, before)
+
+    def _land(self, thread: Thread, node: Node) -> None:
+        flight = self._flights.pop(thread.key)
+        step = self.tree[node]
+        self._change(thread, node, partial(self._store_result, flight, step.into), step.retry)
+
+    def _store_result(self, flight: _Flight, into: str | Callable[[Any], object]) -> None:
+        result = flight.future.result()
+        changed = self.codec.changed(flight.before, self.codec.dump(flight.copy))
+        if changed is not None:
+            raise StateError(
+                f"it changed field {changed!r}, but a step with `into` works on a copy of the state"
+            )
+        if callable(into):
+            into(result)
+        else:
+            setattr(self.state, into, result)
+
+    def _change(self, thread: Thread, node: Node, action: Callable[[], Any], retry: Retry | None) -> None:
+        """Run what changes the state, and commit the change together with where the thread is now."""
+        self.turn(thread)
+        try:
+            call(action, self.context(thread, node.name, thread.trouble))
+            self.arrive(thread, lambda tree: after(self.again(thread, node, tree)))
+        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+            self.failed(thread.trouble, node.name, error, retry)
+        else:
+            self.commit()
+
+    def again(self, thread: Thread, node: Node, tree: Tree) -> Node:
+        """The same statement in the tree of the changed state."""
+        if tree.shape is self.tree.shape:
+            return node
+        try:
+            return node_of(tree, thread)
+        except UnknownStatement as error:
+            raise DefinitionError(f"on the state that it left, {error}") from error
+
+    def arrive(self, thread: Thread, start: Callable[[Tree], Node | None]) -> None:
+        """Store the state, rebuild the tree, find where the thread goes; nothing is changed if that fails."""
+        text, state = self.codec.store(self.state)
+        tree = build(state)
+        arrival, threads, result = self._settle(tree, start(tree))
+        self.text, self._state, self._tree = text, state, tree
+        since = self.ledger.record.version + 1
+        for name, started in threads:
+            if started.at is not None:
+                new = Thread(name, started.at.name, started.go, started.id, since)
+                waiting.enter(self, new, started.at)
+                self.progress.threads[name] = new
+        if arrival.finished:
+            self.close(Status.FINISHED, result)
+        elif arrival.at is None:
+            del self.progress.threads[thread.key]
+            if not self.progress.threads:
+                self.close(Status.FINISHED, None)
+        else:
+            thread.at = arrival.at.name
+            thread.since = since
+            thread.trouble = Trouble()
+            waiting.enter(self, thread, arrival.at)
+
+    def _settle(self, tree: Tree, node: Node | None) -> tuple[Arrival, list[tuple[str, Started]], Any]:
+        """Where a walk from there ends, names for the threads it starts, the result as JSON holds it."""
+        try:
+            arrival = arrive(tree, node)
+        except DefinitionError:
+            raise
+        except Exception as error:
+            raise DefinitionError(f"a condition raised {type(error).__name__}: {error}") from error
+        result = (
+            from_json(encode(arrival.result, "the result of Finish", StateError))
+            if arrival.finished
+            else None
+        )
+        taken = set(self.progress.threads)
+        threads: list[tuple[str, Started]] = []
+        for started in arrival.started:
+            name = _thread_name(started, taken)
+            if started.at is not None:
+                taken.add(name)
+            threads.append((name, started))
+        return arrival, threads, result
+
+    # -- endings and failures -------------------------------------------------------------------------
+
+    def close(self, status: Status, result: Any) -> None:
+        """End the workflow: its threads are over, what they waited for is torn down."""
+        for thread in self.progress.threads.values():
+            waiting.leave(self, thread, None)
+        self.progress.ended = status
+        self.progress.threads = {}
+        self.progress.events = []
+        self.progress.result = result
+        self.drop_flights()
+
+    def cancel(self) -> None:
+        """End the workflow now, whoever runs it."""
+        self.close(Status.CANCELLED, None)
+        self.claim()
+        self.drive()
+
+    def retry(self) -> None:
+        """Give everything that failed its attempts back."""
+        for trouble in self.progress.troubles():
+            trouble.attempt, trouble.retry_at, trouble.error, trouble.parked = 0, None, None, False
+        self.run()
+
+    def move(self, key: str, to: str) -> None:
+        """Put a thread at another statement of its part of the definition, as if it had just come there."""
+        thread = self.progress.threads[key]
+        root = self.tree.root(thread.go, thread.id)
+        node = None if root is None else self.tree.shape.find(root, to)
+        if root is None or node is None:
+            names = ", ".join(map(repr, self.tree.shape.names(root))) if root is not None else "none"
+            raise UnknownStatement(f"thread {key!r} has no statement {to!r}; it has: {names}")
+        waiting.leave(self, thread, None)
+        self.arrive(thread, lambda _: node)
+        self.claim()
+        self.drive()
+
+    def _park(self, thread: Thread, message: str) -> None:
+        thread.trouble.parked = True
+        thread.trouble.error = message
+        self.commit()
+
+    def failed(self, trouble: Trouble, what: str, error: Exception, retry: Retry | None) -> None:
+        """Note a failure and when to try again; what was changed since the last commit is dropped."""
+        trouble.attempt += 1
+        trouble.error = told(what, error)
+        delay = (retry or DEFAULT_RETRY).delay(trouble.attempt, error)
+        trouble.parked = delay is None
+        trouble.retry_at = None if delay is None else self.clock.now() + delay
+        self.load()
+        self.commit()
+
+    # -- committing -----------------------------------------------------------------------------------
+
+    def commit(self) -> None:
+        """Write state and progress in one go; with nothing left to do, give the lease back in that write."""
+        self._commits += 1
+        while True:
+            now = self.clock.now()
+            self._planned = self._next(now)
+            held = bool(self._flights) or self._planned is not None
+            status = self._status(now, running=held)
+            due_at = None if held else self._due(now)
+            try:
+                self.ledger.write(status, self.text, self.progress, due_at=due_at, held=held)
+            except VersionConflict:
+                if not self.ledger.catch_up(self.progress):
+                    continue
+            except RecordTooLarge as error:
+                self._revert(error)
+                continue
+            break
+        self.ledger.wake()
+
+    def _revert(self, error: RecordTooLarge) -> None:
+        """Drop what does not fit into the store, and park the thread that was about to commit it."""
+        record = self.ledger.record
+        self.text = record.state
+        self.progress = Progress.from_json(record.progress)
+        self.load()
+        thread = self.progress.threads.get(self._served)
+        if thread is None:
+            raise error
+        thread.trouble = Trouble(1, None, told(thread.at, error), parked=True)
+
+    def _status(self, now: float, *, running: bool) -> Status:
+        troubles = [trouble for trouble in self.progress.troubles() if trouble.attempt or trouble.parked]
+        if any(trouble.parked for trouble in troubles):
+            return Status.PARKED
+        if self.progress.ended is not None:
+            return self.progress.ended
+        if self.progress.error is not None:
+            return Status.PARKED
+        if running or any(trouble.retry_at is not None for trouble in troubles) or self.plan(now) is not None:
+            return Status.RUNNING
+        return Status.WAITING
+
+    def _due(self, now: float) -> float | None:
+        """When a worker must look again: now if the budget has left work, else at a timer or retry."""
+        return now if self.plan(now) is not None else min(self._times(now), default=None)
+
+    def _times(self, now: float) -> list[float]:
+        """The timers and retries ahead; what is due already, and can be done, is in the plan."""
+        times = [trouble.retry_at for trouble in self.progress.troubles() if not trouble.parked]
+        for thread in self.progress.threads.values():
+            if not thread.trouble.parked:
+                times += [awaited.fire_at for awaited in thread.awaited.values()]
+        return [at for at in times if at is not None and at > now]
+
+
+def node_of(tree: Tree, thread: Thread) -> Node:
+    """The statement a thread is at; UnknownStatement names what the definition no longer has."""
+    root = tree.root(thread.go, thread.id)
+    if root is None:
+        ident = "" if thread.id is None else f" with id {thread.id!r}"
+        raise UnknownStatement(
+            f"the definition no longer has the thread Go {thread.go!r}{ident}, at {thread.at!r}"
+        )
+    node = tree.shape.find(root, thread.at)
+    if node is None or node.kind not in {Step, Wait, WaitFor}:
+        where = "" if thread.go is None else f" in thread {thread.go!r}"
+        gone = "no longer has" if node is None else f"has {node.kind.__name__}, at which no thread can be, as"
+        raise UnknownStatement(f"the definition {gone} statement {thread.at!r}{where}")
+    return node
+
+
+def told(what: str, error: Exception) -> str:
+    """An error as text that is stored and shown to operators."""
+    return f"{what}: {type(error).__name__}: {error}"
+
+
+def _thread_name(started: Started, taken: set[str]) -> str:
+    if started.id is not None:
+        name = f"{started.go}[{started.id}]"
+        if name in taken:
+            raise DefinitionError(f"thread {name!r} is still running: give its Go another id")
+        return name
+    name, number = started.go, 1
+    while name in taken:
+        number += 1
+        name = f"{started.go}#{number}"
+    return name

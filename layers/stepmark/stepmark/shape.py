@@ -1,0 +1,313 @@
+"""A definition, checked and indexed.
+
+A definition is built again after every change of the state, but its shape (which statements, nested how)
+hardly ever changes. So the shape is checked and indexed once, and a built tree is read through the paths
+found then.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from stepmark.errors import DefinitionError
+from stepmark.handlers import Handler, check_payload
+from stepmark.statements import (
+    MAIN,
+    Branch,
+    Break,
+    Continue,
+    Default,
+    Finish,
+    For,
+    Go,
+    If,
+    On,
+    Return,
+    Scope,
+    Section,
+    Statement,
+    Step,
+    Switch,
+    Timeout,
+    Wait,
+    WaitFor,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepmark.workflow import Workflow
+
+SEPARATOR = "."  # between a Scope's prefix and a name; safe in a URL's path
+
+
+class Node:
+    """One statement of a shape: where it stands, what it is called, what is around it."""
+
+    __slots__ = ("aliases", "body", "index", "kind", "loop", "name", "parent", "path", "plural", "root")
+
+    def __init__(self, kind: type[Statement], name: str, parent: Node | None, index: int) -> None:
+        self.kind = kind
+        self.name = name
+        self.parent = parent
+        self.index = index
+        self.aliases: tuple[str, ...] = ()
+        self.body: list[Node] = []
+        self.path: tuple[int, ...] = () if parent is None else (*parent.path, index)
+        self.root: Node = self  # the section of the main thread, or the Go of another
+        self.loop: Node | None = None
+        self.plural = False  # a Go with an id: may be written several times
+
+    def walk(self) -> Iterator[Node]:
+        """This statement and all inside it."""
+        yield self
+        for child in self.body:
+            yield from child.walk()
+
+
+class Shape:
+    """All statements of a definition by name, for each thread that it can have."""
+
+    def __init__(self, section: Statement) -> None:
+        self.root = Node(Section, "", None, 0)
+        self._found: dict[str, Node] = {}
+        self._by_root: dict[Node, dict[str, Node]] = {}
+        self.threads: dict[str, list[Node]] = {}
+        self.events: dict[str, list[Node]] = {}
+        self._add(section, self.root, prefixes=("",), root=self.root, loop=None)
+
+    def roots(self, go: str | None) -> list[Node]:
+        """The Go statements of that name (several when they differ by id), or the main section."""
+        return [self.root] if go is None else self.threads.get(go, [])
+
+    def find(self, root: Node, name: str) -> Node | None:
+        """The statement of that name, or with that alias, in one thread's part of the definition."""
+        return self._by_root[root].get(name)
+
+    def names(self, root: Node) -> list[str]:
+        """The statements at which a thread can be."""
+        return sorted({node.name for node in self._by_root[root].values() if node.kind is not Branch})
+
+    # -- building -------------------------------------------------------------------------------------
+
+    def _add(
+        self, statement: Statement, node: Node, *, prefixes: tuple[str, ...], root: Node, loop: Node | None
+    ) -> None:
+        """Check one statement, add what is inside. The first of `prefixes` is current, the others aliases."""
+        node.root = root
+        node.loop = loop
+        self._by_root.setdefault(root, {})
+        _check(statement, node)
+        if isinstance(statement, Scope):
+            own = (statement.name, *statement.aliases)
+            prefixes = tuple(f"{before}{name}{SEPARATOR}" for before, name in product(prefixes, own))
+        elif isinstance(statement, Go):
+            root = node
+            loop = None
+            self._by_root[node] = {}
+            for alias in (node.name, *node.aliases):
+                self.threads.setdefault(alias, []).append(node)
+        elif isinstance(statement, For):
+            loop = node
+        for index, child in enumerate(statement.body):
+            kind = type(child)
+            if issubclass(kind, Branch):
+                kind = Branch
+            inner = Node(kind, "", node, index)
+            node.body.append(inner)
+            inner.plural = isinstance(child, Go) and child.id is not None
+            if child.name and not isinstance(child, Scope):
+                names = [f"{before}{name}" for name in (child.name, *child.aliases) for before in prefixes]
+                inner.name = names[0]
+                inner.aliases = tuple(names[1:])
+                if isinstance(child, On):
+                    for name in names:
+                        self.events.setdefault(name, []).append(inner)
+                else:
+                    self._name(inner, names, root)
+            self._add(child, inner, prefixes=prefixes, root=root, loop=loop)
+        _check_inside(statement, node)
+
+    def _name(self, node: Node, names: list[str], root: Node) -> None:
+        for name in names:
+            other = self._found.get(name)
+            if other is not None and not _siblings(other, node):
+                raise DefinitionError(f"duplicate name {name!r}: two statements of the definition have it")
+            self._found[name] = node
+            if name in self._by_root[root] and node.kind is not Go:
+                raise DefinitionError(f"duplicate name {name!r}: two statements of the definition have it")
+            self._by_root[root][name] = node
+
+
+def _siblings(one: Node, other: Node) -> bool:
+    """Whether two equal names are those of the same Go written several times, with different ids."""
+    if len(_gos(one)) != len(_gos(other)):
+        return False
+    pairs = list(zip(_gos(one), _gos(other), strict=True))
+    different = [(a, b) for a, b in pairs if a is not b]
+    return bool(different) and all(a.name == b.name and a.plural and b.plural for a, b in different)
+
+
+def _gos(node: Node) -> list[Node]:
+    found = []
+    at: Node | None = node
+    while at is not None:
+        if at.kind is Go:
+            found.append(at)
+        at = at.parent
+    return found
+
+
+_INSIDE: dict[type[Statement], tuple[type[Statement], ...]] = {If: (Branch,), Switch: (Branch,), Wait: (On,)}
+
+
+def _check(statement: Statement, node: Node) -> None:
+    """What is wrong with the statement itself, given where it stands."""
+    what = (
+        f"{type(statement).__name__} {node.name or statement.name!r}"
+        if statement.name
+        else type(statement).__name__
+    )
+    parent = node.parent
+    if parent is not None:
+        wanted = _INSIDE.get(parent.kind)
+        if wanted is None and isinstance(statement, On):
+            raise DefinitionError(f"event {node.name!r} is waited for nowhere: put its On into a Wait")
+        if wanted is None and isinstance(statement, Branch):
+            raise DefinitionError(f"{what} stands alone: put it into a Switch")
+        if wanted is not None and not isinstance(statement, wanted):
+            raise DefinitionError(f"{what} can't stand directly in {parent.kind.__name__} {parent.name!r}")
+    names: tuple[object, ...] = (statement.name, *statement.aliases)
+    if not all(isinstance(name, str) for name in names):
+        raise DefinitionError(f"{what}: its name and its aliases must be strings")
+    if not statement.name and isinstance(statement, Step | Branch | For | Wait | On | WaitFor | Go | Scope):
+        raise DefinitionError(f"a {type(statement).__name__} has an empty name")
+    if isinstance(statement, Go) and MAIN in {node.name, *node.aliases}:
+        raise DefinitionError(f"Go {MAIN!r}: that name belongs to the thread a workflow starts with")
+    if isinstance(statement, Break | Continue) and node.loop is None:
+        around = (
+            ""
+            if node.root.kind is not Go
+            else f" (a thread such as {node.root.name!r} can't leave a loop outside)"
+        )
+        raise DefinitionError(f"{what} outside a loop{_where(node)}{around}")
+    _check_functions(statement, what)
+
+
+def _check_functions(statement: Statement, what: str) -> None:
+    if isinstance(statement, Step):
+        if not callable(statement.action):
+            raise DefinitionError(f"{what}: its action must be callable, without calling it")
+        if (
+            statement.into is not None
+            and not isinstance(statement.into, str)
+            and not callable(statement.into)
+        ):
+            raise DefinitionError(f"{what}: into must be a field's name or a callable")
+    elif isinstance(statement, On):
+        handler = statement.handler
+        given_class = isinstance(handler, type) and issubclass(handler, Handler | Timeout)
+        if given_class or not (
+            handler is None or callable(handler) or isinstance(handler, Handler | Timeout)
+        ):
+            raise DefinitionError(
+                f"event {statement.name!r}: its handler must be a callable, a Handler or a Timeout"
+            )
+        check_payload(statement.handler)
+    elif isinstance(statement, WaitFor) and not (statement.handler is None or callable(statement.handler)):
+        raise DefinitionError(f"{what}: its handler must be callable, without calling it")
+
+
+def _check_inside(statement: Statement, node: Node) -> None:
+    """What is wrong with a statement once all inside it is known."""
+    if isinstance(statement, Wait):
+        if not node.body:
+            raise DefinitionError(f"Wait {node.name!r} waits for no event: give it an On")
+        names = [name for event in node.body for name in (event.name, *event.aliases)]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise DefinitionError(f"duplicate name {twice!r}: Wait {node.name!r} has two events of this name")
+    elif isinstance(statement, Switch):
+        if any(isinstance(case, Default) for case in statement.body[:-1]):
+            raise DefinitionError(
+                "a Default must be the last of its Switch: the cases after it would never run"
+            )
+    elif isinstance(statement, For) and not _can_change(node):
+        raise DefinitionError(
+            f"loop {node.name!r} can never change: inside it is no Step, no Wait, no WaitFor, and no way out"
+        )
+
+
+def _can_change(node: Node) -> bool:
+    return any(
+        child.kind in {Step, Wait, WaitFor, Return, Finish, Break}
+        or (child.kind is not Go and _can_change(child))
+        for child in node.body
+    )
+
+
+def _where(node: Node) -> str:
+    at = node.parent
+    while at is not None and not at.name:
+        at = at.parent
+    return f" in {at.name!r}" if at is not None else ""
+
+
+class Tree:
+    """A definition as built from one state, read through its shape."""
+
+    __slots__ = ("section", "shape")
+
+    def __init__(self, section: Statement, shape: Shape) -> None:
+        self.section = section
+        self.shape = shape
+
+    def __getitem__(self, node: Node) -> Any:
+        statement = self.section
+        for index in node.path:
+            statement = statement.body[index]
+        return statement
+
+    def root(self, go: str | None, thread_id: str | None) -> Node | None:
+        """Where a thread's statements are: the Go of its name and id, or the only one of its name."""
+        found = self.shape.roots(go)
+        if len(found) <= 1:
+            return found[0] if found else None
+        for node in found:
+            ident = self[node].id
+            if (None if ident is None else str(ident)) == thread_id:
+                return node
+        return None
+
+
+_LIMIT = 512
+_shapes: OrderedDict[Any, Shape] = OrderedDict()
+
+
+def tree_of(section: Section) -> Tree:
+    """A definition with its shape; DefinitionError names the statement that is wrong."""
+    if not isinstance(section, Section):
+        raise DefinitionError(f"definition() must return a Section, not {type(section).__name__}")
+    try:
+        shape = _shapes.get(section.key)
+    except TypeError as error:
+        raise DefinitionError(f"names and aliases must be strings, aliases a tuple: {error}") from error
+    if shape is None:
+        shape = Shape(section)
+        _shapes[section.key] = shape
+        if len(_shapes) > _LIMIT:
+            _shapes.popitem(last=False)
+    return Tree(section, shape)
+
+
+def build(state: Workflow) -> Tree:
+    """The tree of a state; whatever definition() raises becomes a DefinitionError."""
+    try:
+        section = state.definition()
+    except Exception as error:
+        raise DefinitionError(
+            f"definition() of {type(state).__qualname__} raised {type(error).__name__}: {error}"
+        ) from error
+    return tree_of(section)

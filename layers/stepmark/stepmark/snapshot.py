@@ -1,0 +1,71 @@
+"""A workflow as seen from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
+
+if TYPE_CHECKING:
+    from stepmark.record import Status
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadSnapshot:
+    """One live thread: the statement it is at, the events it waits for there, and its last error.
+
+    attempt: how often the statement has failed. due_at: when a timer or a retry is due, seconds since the
+    epoch.
+    """
+
+    at: str
+    waiting_for: list[str] = field(default_factory=list)
+    attempt: int = 0
+    error: str | None = None
+    parked: bool = False
+    due_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A workflow at one moment.
+
+    state: the state object (a copy); the stored dict when the class no longer accepts it. waiting_for: the
+    names of all events that the threads wait for. created: this very call has started the workflow.
+    """
+
+    workflow_id: str
+    workflow: str
+    status: Status
+    state: Any
+    waiting_for: list[str]
+    threads: dict[str, ThreadSnapshot]
+    result: Any
+    error: str | None
+    version: int
+    stored_state: str
+    created: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """What JSON can hold of it, for an API or a command."""
+        return {
+            "workflowId": self.workflow_id,
+            "workflow": self.workflow,
+            "status": str(self.status),
+            "waitingFor": self.waiting_for,
+            "state": from_json(self.stored_state),
+            "threads": {
+                name: {
+                    "at": thread.at,
+                    "waitingFor": thread.waiting_for,
+                    "attempt": thread.attempt,
+                    "error": thread.error,
+                    "parked": thread.parked,
+                    "dueAt": thread.due_at,
+                }
+                for name, thread in self.threads.items()
+            },
+            "result": self.result,
+            "error": self.error,
+        }

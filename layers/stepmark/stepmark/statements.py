@@ -1,0 +1,394 @@
+"""The statements that a definition is made of.
+
+They only hold what they were given: a definition is built again after every change of the state, so building
+it must cost next to nothing. `shape.py` checks and indexes them, once per shape.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, overload
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from stepmark.handlers import Handler
+    from stepmark.retry import Retry
+
+    type Condition = bool | Callable[[], bool]
+
+MAIN = "main"  # the name of the thread that a workflow starts with
+
+type Aliases = tuple[str, ...]
+
+
+class Statement:
+    """The base of all statements, for annotations.
+
+    `key` tells two shapes of a definition apart (kinds, names and nesting, but no condition);
+    `body` holds the direct children.
+    """
+
+    __slots__ = ("aliases", "body", "key", "name")
+    name: str
+    aliases: Aliases
+    key: Any
+    body: tuple[Statement, ...]
+
+
+def _keys(statements: tuple[Statement, ...], owner: str) -> tuple[Any, ...]:
+    try:
+        return tuple([statement.key for statement in statements])
+    except AttributeError:
+        wrong = next(each for each in statements if not hasattr(each, "key"))
+        raise TypeError(f"{owner} takes statements, not {type(wrong).__name__}") from None
+
+
+class Section(Statement):
+    """Statements that run in order; sections nest.
+
+    Section(Step("first", self.first), Step("second", self.second))
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *statements: Statement) -> None:
+        self.name = ""
+        self.aliases = ()
+        self.body = statements
+        self.key = (Section, _keys(statements, "Section"))
+
+
+class Step(Statement):
+    """Runs an action of the user's.
+
+        Step("reserve", self.reserve, retry=Retry(attempts=3))     # changes fields of self
+        Step("look up", self.look_up, into="customer")             # returns what goes into self.customer
+        Step("look up", self.look_up, into=self.add_customer)      # or what self.add_customer() takes
+
+    action: a `def` or `async def` without arguments. Its effect happens at least once, its commit exactly
+    once; `current().idempotency_key` is the same on every attempt.
+    into: without it steps run one at a time and may change the state. With it the action runs alongside other
+    such steps, on a copy of the state that it must not change.
+    retry: five attempts with growing delays unless given.
+    """
+
+    __slots__ = ("action", "into", "retry")
+    body = ()
+
+    @overload
+    def __init__(
+        self,
+        name: str,
+        action: Callable[[], None] | Callable[[], Awaitable[None]],
+        into: None = None,
+        retry: Retry | None = None,
+        *,
+        aliases: Aliases = (),
+    ) -> None: ...
+    @overload
+    def __init__[R](
+        self,
+        name: str,
+        action: Callable[[], Awaitable[R]],
+        into: str | Callable[[R], object],
+        retry: Retry | None = None,
+        *,
+        aliases: Aliases = (),
+    ) -> None: ...
+    @overload
+    def __init__[R](
+        self,
+        name: str,
+        action: Callable[[], R],
+        into: str | Callable[[R], object],
+        retry: Retry | None = None,
+        *,
+        aliases: Aliases = (),
+    ) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        action: Callable[[], Any],
+        into: str | Callable[[Any], object] | None = None,
+        retry: Retry | None = None,
+        *,
+        aliases: Aliases = (),
+    ) -> None:
+        self.name = name
+        self.action = action
+        self.into = into
+        self.retry = retry
+        self.aliases = aliases
+        self.key = (Step, name, aliases) if aliases else name
+
+
+class Branch(Statement):
+    """One way of an If or a Switch; made by If, .elif_(), .else_(), Case and Default."""
+
+    __slots__ = ("cond",)
+
+    def __init__(
+        self, cond: Condition, name: str, statements: tuple[Statement, ...], aliases: Aliases = ()
+    ) -> None:
+        self.cond = cond
+        self.name = name
+        self.body = statements
+        self.aliases = aliases
+        self.key = (Branch, name, aliases, _keys(statements, f"branch {name!r}"))
+
+
+class If(Statement):
+    """Runs the statements of the first branch whose condition is true.
+
+    If(self.age < 18, "too young", Finish("refused")).elif_(
+        self.age > 99, "too old", Step("ask", self.ask)).else_("fits", Step("go", self.go))
+    """
+
+    __slots__ = ("closed",)
+
+    def __init__(self, cond: Condition, name: str, *statements: Statement, aliases: Aliases = ()) -> None:
+        self._set((Branch(cond, name, statements, aliases),), closed=False)
+
+    def _set(self, branches: tuple[Branch, ...], *, closed: bool) -> If:
+        self.name = ""
+        self.aliases = ()
+        self.body = branches
+        self.closed = closed
+        self.key = (If, tuple([branch.key for branch in branches]))
+        return self
+
+    def _add(self, branch: Branch, *, closed: bool) -> If:
+        if self.closed:
+            raise ValueError(f"{branch.name!r} comes after .else_(): it would never run")
+        branches = tuple(each for each in self.body if isinstance(each, Branch))
+        return If.__new__(If)._set((*branches, branch), closed=closed)  # noqa: SLF001 - its own class
+
+    def elif_(self, cond: Condition, name: str, *statements: Statement, aliases: Aliases = ()) -> If:
+        """The same If with one more branch, tried when the ones before were false."""
+        return self._add(Branch(cond, name, statements, aliases), closed=False)
+
+    def else_(self, name: str, *statements: Statement, aliases: Aliases = ()) -> If:
+        """The same If with the branch that runs when all others were false."""
+        return self._add(Branch(True, name, statements, aliases), closed=True)
+
+
+class Case(Branch):
+    """One case of a Switch.
+
+    Case(self.segment == "vip", "very important", Step("greet", self.greet))
+    """
+
+    __slots__ = ()
+
+    def __init__(self, cond: Condition, name: str, *statements: Statement, aliases: Aliases = ()) -> None:
+        super().__init__(cond, name, statements, aliases)
+
+
+class Default(Branch):
+    """The case of a Switch that is taken when no other is true.
+
+    Default("all others", Step("queue", self.queue))
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str, *statements: Statement, aliases: Aliases = ()) -> None:
+        super().__init__(True, name, statements, aliases)
+
+
+class Switch(Statement):
+    """Runs the first case whose condition is true, or none.
+
+    Switch(Case(self.n == 1, "one", Step("a", self.a)), Default("more", Step("b", self.b)))
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *cases: Case | Default) -> None:
+        self.name = ""
+        self.aliases = ()
+        self.body = cases
+        self.key = (Switch, tuple([(type(case), case.key) for case in cases]))
+
+
+class For(Statement):
+    """Runs its statements again and again while the condition is true, as Python's `while`.
+
+    For("until nothing is left", self.left > 0, Step("take one", self.take_one))
+    """
+
+    __slots__ = ("cond",)
+
+    def __init__(self, name: str, cond: Condition, *statements: Statement, aliases: Aliases = ()) -> None:
+        self.name = name
+        self.cond = cond
+        self.body = statements
+        self.aliases = aliases
+        self.key = (For, name, aliases, _keys(statements, f"For {name!r}"))
+
+
+class _Bare(Statement):
+    __slots__ = ()
+    body = ()
+    aliases = ()
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.key = type(self)
+
+
+class Break(_Bare):
+    """Leaves the loop around it."""
+
+    __slots__ = ()
+
+
+class Continue(_Bare):
+    """Goes back to the condition of the loop around it."""
+
+    __slots__ = ()
+
+
+class Return(_Bare):
+    """Ends this thread."""
+
+    __slots__ = ()
+
+
+class Finish(_Bare):
+    """Ends the whole workflow, cancels its other threads and tears down what they wait for.
+
+        Finish("no user")
+
+    result: anything JSON can hold; read from `Snapshot.result`.
+    """
+
+    __slots__ = ("result",)
+
+    def __init__(self, result: object = None) -> None:
+        super().__init__()
+        self.result = result
+
+
+class Timeout:
+    """A durable timer as an event of a Wait; its fire time is fixed when the Wait is reached.
+
+    On("too late", Timeout(minutes=10), Finish("timed out"))
+    """
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0) -> None:
+        self.seconds = seconds + 60 * minutes + 3600 * hours + 86400 * days
+        if not 0 <= self.seconds < float("inf"):
+            raise ValueError("Timeout: give a length of time that is not negative")
+
+
+class On(Statement):
+    """An event that a Wait waits for, and the statements that run when it wins.
+
+        On("answer", self.on_answer, Step("thank", self.thank))
+
+    handler: a function of the payload (`def` or `async def`; the parameter's annotation is what the
+    payload must fit, its return value goes to the sender), a function without parameters for an event
+    without payload, a Timeout, a Handler, or None.
+    """
+
+    __slots__ = ("handler",)
+
+    def __init__(
+        self,
+        event: str,
+        handler: Callable[[Any], object] | Callable[[], object] | Handler | Timeout | None,
+        *statements: Statement,
+        aliases: Aliases = (),
+    ) -> None:
+        self.name = event
+        self.handler = handler
+        self.body = statements
+        self.aliases = aliases
+        self.key = (On, event, aliases, _keys(statements, f"On {event!r}"))
+
+
+class Wait(Statement):
+    """Waits until one of its events comes: exactly one wins, the others are torn down.
+
+    Wait("for an answer", On("answer", self.on_answer), On("too late", Timeout(minutes=10)))
+    """
+
+    __slots__ = ()
+
+    def __init__(self, name: str, *events: On, aliases: Aliases = ()) -> None:
+        self.name = name
+        self.body = events
+        self.aliases = aliases
+        self.key = (Wait, name, aliases, _keys(events, f"Wait {name!r}"))
+
+
+class WaitFor(Statement):
+    """Waits until the state makes the condition true, for example by a step of another thread.
+
+        WaitFor("a free slot", self.busy < 3, self.take_slot)
+
+    handler: a function without parameters that changes the state in the same commit in which the
+    condition was seen to be true.
+    """
+
+    __slots__ = ("cond", "handler")
+    body = ()
+
+    def __init__(
+        self,
+        name: str,
+        cond: Condition,
+        handler: Callable[[], None] | Callable[[], Awaitable[None]] | None = None,
+        *,
+        aliases: Aliases = (),
+    ) -> None:
+        self.name = name
+        self.cond = cond
+        self.handler = handler
+        self.aliases = aliases
+        self.key = (WaitFor, name, aliases)
+
+
+class Go(Statement):
+    """Starts a thread that runs the statements; this thread goes on at once.
+
+        Go("tell the CRM", Step("notify", self.notify, into="crm_id"))
+
+    id: tells apart threads that one Go starts in a loop; inside, `current().thread_id` has it as a string.
+    Without an id, a second thread of the same name that runs at the same time is numbered.
+    """
+
+    __slots__ = ("id",)
+
+    def __init__(
+        self,
+        name: str,
+        *statements: Statement,
+        id: str | int | None = None,  # noqa: A002 - the contract's name
+        aliases: Aliases = (),
+    ) -> None:
+        self.name = name
+        self.body = statements
+        self.id = id
+        self.aliases = aliases
+        self.key = (Go, name, aliases, id is None, _keys(statements, f"Go {name!r}"))
+
+
+class Scope(Statement):
+    """A reusable sub-workflow: names and events inside get the prefix, so it can be used twice.
+
+        Scope("legal", *self.review()), Scope("finance", *self.review())
+
+    A step "read" inside is then called "legal.read", an event "approve" "legal.approve".
+    """
+
+    __slots__ = ()
+
+    def __init__(self, prefix: str, *statements: Statement, aliases: Aliases = ()) -> None:
+        self.name = prefix
+        self.body = statements
+        self.aliases = aliases
+        self.key = (Scope, prefix, aliases, _keys(statements, f"Scope {prefix!r}"))

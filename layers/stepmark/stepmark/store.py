@@ -1,0 +1,36 @@
+"""What the engine needs of a store.
+
+A commit is one conditional write of one record. Everything a worker has to look at is found by the index on
+`due_at`: while a worker runs a workflow that is the end of its lease, so a worker that dies loses nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepmark.record import Record
+
+
+class Store(Protocol):
+    """Keeps records. Every method may raise StoreUnavailable when it can't tell what happened."""
+
+    def create(self, record: Record) -> bool:
+        """Write a new record; False, and nothing written, when the id is taken."""
+
+    def load(self, workflow_id: str) -> Record | None:
+        """The record as last committed, or None."""
+
+    def commit(self, record: Record, expected_version: int) -> None:
+        """Replace the record if it is still at that version, else raise VersionConflict."""
+
+    def due(self, now: float, limit: int) -> list[str]:
+        """The ids with due_at <= now, most overdue first."""
+
+    def next_due(self) -> float | None:
+        """The smallest due_at there is, or None."""
+
+    def live(self, workflow: str | None = None) -> Iterator[Record]:
+        """The records that are not closed, by id; of one workflow name, or of all."""

@@ -1,0 +1,268 @@
+"""What happens at a Wait: events and timers, and the setup and teardown of Handlers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pydantic_core import from_json
+
+from stepmark.errors import DefinitionError, HandlerFailed, PayloadRefused, StateError, UnknownStatement
+from stepmark.handlers import Handler, Request, call_with_payload, decode_payload, encode
+from stepmark.record import MOST_EVENTS, Awaited, Event, Teardown, Thread, Trouble
+from stepmark.running import call
+from stepmark.statements import Timeout, Wait
+from stepmark.walk import first_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepmark.context import StepContext
+    from stepmark.retry import Retry
+    from stepmark.session import Session
+    from stepmark.shape import Node, Tree
+
+    type _Win = tuple[
+        float, int, Callable[[], None]
+    ]  # when it came, its place among equals (timers last), what to do
+
+
+def enter(session: Session, thread: Thread, node: Node) -> None:
+    """Note what a thread has to wait for at the statement it has come to."""
+    thread.awaited = {}
+    if node.kind is Wait:
+        for on in node.body:
+            _expect(session, thread, on)
+
+
+def _expect(session: Session, thread: Thread, on: Node) -> None:
+    handler = session.tree[on].handler
+    if isinstance(handler, Timeout):
+        thread.awaited[on.name] = Awaited(fire_at=session.clock.now() + handler.seconds)
+    elif isinstance(handler, Handler):
+        thread.awaited[on.name] = Awaited(setup=True)
+        session.not_begun.add((thread.key, thread.since, on.name))
+
+
+def leave(session: Session, thread: Thread, winner: str | None) -> None:
+    """A thread's Wait is over: whatever may have been set up has to be torn down."""
+    for name, awaited in thread.awaited.items():
+        if awaited.setup and (thread.key, thread.since, name) not in session.not_begun:
+            session.progress.teardowns.append(
+                Teardown(
+                    thread=thread.key,
+                    go=thread.go,
+                    id=thread.id,
+                    wait=thread.at,
+                    event=name,
+                    since=thread.since,
+                    handled=name == winner,
+                    data=awaited.data,
+                )
+            )
+    thread.awaited = {}
+
+
+def plan(session: Session, thread: Thread, node: Node, now: float) -> Callable[[], None] | None:
+    """What a waiting thread has to do next.
+
+    First come setups that were never tried, then the earliest event or timer, then setups that failed before.
+    """
+    best: _Win | None = None
+    retry: Callable[[], None] | None = None
+    for on in node.body:
+        handler = session.tree[on].handler
+        if isinstance(handler, Handler | Timeout):
+            awaited = thread.awaited.get(on.name)
+            if awaited is None or awaited.setup is isinstance(handler, Timeout):
+                return partial(_expect_now, session, thread, on)
+            if isinstance(handler, Timeout):
+                if awaited.fire_at is not None and awaited.fire_at <= now:
+                    best = _earlier(
+                        best,
+                        (awaited.fire_at, MOST_EVENTS, partial(_deliver, session, thread, node, on, None)),
+                    )
+                continue
+            if not awaited.done and awaited.trouble.ready(now):
+                retry = partial(_set_up, session, thread, on)
+                if not awaited.trouble.attempt:
+                    return retry
+        found = _event_for(session, thread.key, on, now)
+        if found is not None:
+            place, event = found
+            best = _earlier(
+                best, (event.received_at, place, partial(_deliver, session, thread, node, on, event))
+            )
+    return best[2] if best is not None else retry
+
+
+def _earlier(one: _Win | None, other: _Win) -> _Win:
+    return other if one is None or other[:2] < one[:2] else one
+
+
+def _event_for(session: Session, key: str, on: Node, now: float) -> tuple[int, Event] | None:
+    """The first stored event of that name, with its place in the queue."""
+    names = {on.name, *on.aliases}
+    for place, event in enumerate(session.progress.events):
+        if event.event in names and event.thread in {None, key} and event.trouble.ready(now):
+            return place, event
+    return None
+
+
+def check_handlers(tree: Tree, thread: Thread, node: Node) -> None:
+    """Refuse a position where something was set up that the definition can no longer tear down."""
+    handlers: set[str] = set()
+    if node.kind is Wait:
+        for on in node.body:
+            for alias in on.aliases:
+                if alias in thread.awaited:
+                    thread.awaited[on.name] = thread.awaited.pop(alias)
+            if isinstance(tree[on].handler, Handler):
+                handlers.add(on.name)
+    for name, awaited in thread.awaited.items():
+        if awaited.setup and name not in handlers:
+            raise UnknownStatement(f"{_gone(name, thread)}, which has been set up")
+
+
+def _expect_now(session: Session, thread: Thread, on: Node) -> None:
+    """A deploy has added this event to the Wait a thread is at."""
+    _expect(session, thread, on)
+    session.commit()
+
+
+# -- setup and teardown -------------------------------------------------------------------------------
+
+
+def _set_up(session: Session, thread: Thread, on: Node) -> None:
+    handler: Handler = session.tree[on].handler
+    awaited = thread.awaited[on.name]
+    session.not_begun.discard((thread.key, thread.since, on.name))
+    session.turn(thread)
+    context = session.context(thread, on.name, awaited.trouble, "/setup")
+    try:
+        awaited.data = _apart(session, partial(handler.setup, _request(session, context, None)), context)
+    except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+        session.failed(awaited.trouble, f"setup of event {on.name!r}", error, handler.retry)
+        return
+    awaited.done, awaited.trouble = True, Trouble()
+    session.commit()
+
+
+def tear_down(session: Session, teardown: Teardown) -> None:
+    """Run one teardown; it has left its thread behind and is retried on its own."""
+    thread = Thread(teardown.thread, teardown.wait, teardown.go, teardown.id, teardown.since)
+    retry: Retry | None = None
+    try:
+        handler = _handler_of(session.tree, thread, teardown.event)
+        retry = handler.retry
+        context = session.context(thread, teardown.event, teardown.trouble, "/teardown")
+        request = _request(session, context, teardown.data)
+        _apart(session, partial(handler.teardown, request, teardown.handled), context)
+    except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+        session.failed(teardown.trouble, f"teardown of event {teardown.event!r}", error, retry)
+        return
+    session.progress.teardowns.remove(teardown)
+    session.commit()
+
+
+def _handler_of(tree: Tree, thread: Thread, event: str) -> Handler:
+    root = tree.root(thread.go, thread.id)
+    node = None if root is None else tree.shape.find(root, thread.at)
+    for on in () if node is None else node.body:
+        handler = getattr(tree[on], "handler", None)
+        if event in {on.name, *on.aliases} and isinstance(handler, Handler):
+            return handler
+    raise UnknownStatement(_gone(event, thread))
+
+
+def _gone(event: str, thread: Thread) -> str:
+    return f"the definition no longer has the handler of event {event!r} at {thread.at!r}"
+
+
+def _apart(session: Session, function: Callable[[], Any], context: StepContext) -> Any:
+    """Run what may not change the state; its result as JSON holds it."""
+    before = session.codec.dump(session.state)
+    result = from_json(encode(call(function, context), "what it returned", StateError))
+    changed = session.codec.changed(before, session.codec.dump(session.state))
+    if changed is not None:
+        raise StateError(f"it changed field {changed!r}, which only handle() may do")
+    return result
+
+
+def _request(session: Session, context: StepContext, data: Any) -> Request:
+    return Request(
+        workflow_id=context.workflow_id,
+        thread=context.thread,
+        event=context.statement,
+        idempotency_key=context.idempotency_key,
+        state=session.state,
+        setup_data=data,
+    )
+
+
+# -- events -------------------------------------------------------------------------------------------
+
+
+def _deliver(session: Session, thread: Thread, node: Node, on: Node, event: Event | None) -> None:
+    """The event (or timer, when it is None) wins: its handler runs, the thread goes on."""
+    handler = session.tree[on].handler
+    teardowns, awaited = list(session.progress.teardowns), thread.awaited
+    session.turn(thread)
+    try:
+        output = None if event is None else _handle(session, thread, on, event)
+        leave(session, thread, on.name)
+        session.arrive(thread, lambda tree: first_of(_again(session, thread, node, on, tree)))
+    except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+        session.progress.teardowns, thread.awaited = teardowns, awaited
+        if event is not None and event is session.event:
+            _refuse(session, event, error)
+        else:
+            trouble = thread.trouble if event is None else event.trouble
+            session.failed(trouble, on.name, error, getattr(handler, "retry", None))
+        return
+    if event is not None:
+        if event in session.progress.events:
+            session.progress.events.remove(event)
+        session.progress.remember(event.event_id, output)
+        if event is session.event:
+            session.output, session.event = output, None
+    session.commit()
+
+
+def _handle(session: Session, thread: Thread, on: Node, event: Event) -> Any:
+    handler = session.tree[on].handler
+    payload = decode_payload(handler, event.payload, on.name)
+    if handler is None:
+        return None
+    purpose = f"/{event.event_id}" if event.event_id else ""
+    context = session.context(thread, on.name, event.trouble, purpose)
+    if isinstance(handler, Handler):
+        awaited = thread.awaited.get(on.name)
+        request = _request(session, context, awaited.data if awaited else None)
+        output = call(partial(handler.handle, request, payload), context)
+    else:
+        output = call(partial(call_with_payload, handler, payload), context)
+    return from_json(encode(output, f"the output of event {on.name!r}", StateError))
+
+
+def _again(session: Session, thread: Thread, node: Node, on: Node, tree: Tree) -> Node:
+    """The same event in the tree of the changed state."""
+    for child in session.again(thread, node, tree).body:
+        if child.name == on.name:
+            return child
+    raise DefinitionError(
+        f"on the state that it left, the definition has no event {on.name!r} at {node.name!r}"
+    )
+
+
+def _refuse(session: Session, event: Event, error: Exception) -> None:
+    """The sender waits in this call: nothing has changed, and the sender is told."""
+    session.progress.events.remove(event)
+    session.event = None
+    session.refused = error
+    if not isinstance(error, PayloadRefused):
+        session.refused = HandlerFailed(
+            f"event {event.event!r} changed nothing: its handler raised {type(error).__name__}: {error}"
+        )
+        session.refused.__cause__ = error
+    session.load()

@@ -1,0 +1,130 @@
+"""A worker for one machine: resumes what is due, and keeps its leases alive while long steps run."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from stepmark.errors import RetryableError, UnknownWorkflow
+from stepmark.ledger import Budget
+from stepmark.scheduler import LocalScheduler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from stepmark.engine import Engine
+
+_log = logging.getLogger("stepmark")
+
+SLICE = Budget(seconds=2.0)  # after that a workflow goes to the back of the queue, and a stop is noticed
+SET_ASIDE_SECONDS = 10.0  # for a workflow that could not be resumed
+
+
+def run_worker(
+    engine: Engine, *, stop: threading.Event | None = None, poll_seconds: float = 0.2, concurrency: int = 8
+) -> None:
+    """Resume whatever is due until told to stop; any number of processes may do so over one store.
+
+        run_worker(Engine([Approval], store=SqliteStore("workflows.db")))
+
+    stop: an event that ends it; without one, SIGTERM and SIGINT do (call it in the main thread then). Steps
+    that run are brought to their end first. poll_seconds: how often the store is asked for due work; a
+    LocalScheduler given to the engine saves that wait for work of this process. concurrency: how many
+    workflows run at once.
+    """
+    stopping = stop or threading.Event()
+    with (
+        ThreadPoolExecutor(concurrency, "stepmark-worker") as executor,
+        _signals(stop, stopping),
+        _heartbeat(engine),
+    ):
+        worker = _Worker(engine, executor, concurrency)
+        while not stopping.is_set():
+            if not worker.take_due():
+                worker.pause(poll_seconds, stopping)
+
+
+class _Worker:
+    def __init__(self, engine: Engine, executor: ThreadPoolExecutor, concurrency: int) -> None:
+        self._engine = engine
+        self._executor = executor
+        self._concurrency = concurrency
+        self._running: dict[str, Future[None]] = {}
+        self._set_aside: dict[str, float] = {}  # when a workflow that could not be resumed is tried again
+
+    def take_due(self) -> bool:
+        """Start what is due, as far as there is room; whether anything was."""
+        self._running = {key: future for key, future in self._running.items() if not future.done()}
+        self._set_aside = {key: at for key, at in self._set_aside.items() if at > time.monotonic()}
+        room = self._concurrency - len(self._running)
+        if room <= 0:
+            return False
+        occupied = self._running.keys() | self._set_aside.keys()
+        machinery = self._engine.machinery
+        try:
+            due = machinery.store.due(machinery.clock.now(), self._concurrency + len(occupied))
+        except RetryableError as error:
+            _log.warning("the store could not be asked for due work: %s", type(error).__name__)
+            return False
+        chosen = [workflow_id for workflow_id in due if workflow_id not in occupied][:room]
+        for workflow_id in chosen:
+            self._running[workflow_id] = self._executor.submit(self._resume, workflow_id)
+        return bool(chosen)
+
+    def _resume(self, workflow_id: str) -> None:
+        try:
+            self._engine.resume(workflow_id, SLICE)
+        except Exception as error:  # noqa: BLE001 - one workflow that can't be resumed must not stop the others
+            self._set_aside[workflow_id] = time.monotonic() + SET_ASIDE_SECONDS
+            # an older worker may meet a newer deploy's workflows: others will run those
+            level = logging.DEBUG if isinstance(error, UnknownWorkflow) else logging.WARNING
+            _log.log(level, "workflow %s could not be resumed: %s", workflow_id, type(error).__name__)
+
+    def pause(self, seconds: float, stopping: threading.Event) -> None:
+        """Wait for the next look at the store."""
+        scheduler = self._engine.machinery.scheduler
+        if isinstance(scheduler, LocalScheduler):
+            scheduler.pause(seconds)
+        else:
+            stopping.wait(seconds)
+
+
+@contextmanager
+def _heartbeat(engine: Engine) -> Iterator[None]:
+    """Prolong the leases of whatever the engine runs, however long a step takes."""
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(engine.machinery.lease_seconds / 4):
+            try:
+                engine.renew_leases()
+            except RetryableError as error:
+                _log.warning("leases could not be prolonged: %s", type(error).__name__)
+
+    thread = threading.Thread(target=beat, name="stepmark-heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def _signals(given: threading.Event | None, stopping: threading.Event) -> Iterator[None]:
+    """Let SIGTERM and SIGINT end the worker, unless the caller has its own way."""
+    if given is not None:
+        yield
+        return
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda *_: stopping.set()) for number in signals]
+    try:
+        yield
+    finally:
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,36 @@
+"""The base class of every workflow's state."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from stepmark.statements import Section
+
+
+class Workflow(ABC):
+    """A workflow: its fields are the state, its definition() the statements.
+
+        @dataclass
+        class Approval(Workflow, name="approval"):
+            user: str = ""
+
+            def definition(self) -> Section:
+                return Section(Step("ask", self.ask))
+
+    The class is a dataclass or a pydantic model. `name` is what is stored with each running workflow
+    (the class's own name unless given): keep it when the class is renamed.
+    """
+
+    __workflow_name__: ClassVar[str]
+
+    def __init_subclass__(cls, *, name: str | None = None, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        # @dataclass(slots=True) makes the class a second time, without the keyword: keep the first name
+        if name is not None or "__workflow_name__" not in cls.__dict__:
+            cls.__workflow_name__ = name if name is not None else cls.__name__
+
+    @abstractmethod
+    def definition(self) -> Section:
+        """The statements, built from the current state; called again after every change of it."""

@@ -1,0 +1,96 @@
+"""Runs a program on stepmark and on the oracle, and compares."""
+
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from stepmark import Engine, Snapshot, WorkflowClosed
+from stepmark.context import StepContext
+from stepmark.running import call
+from stepmark.testing import VirtualClock, run_due
+
+from tests.stepmark.random.oracle import Oracle
+from tests.stepmark.random.programs import Action, Mend, Pass, Program, Random, Send, Tape, World, sendable
+
+WORKFLOW_ID = "w"
+START = 1_000_000.0
+
+
+def begin_at_once(function: Any, context: StepContext, executor: Executor) -> Future[Any]:
+    """Run a step with `into` before anything else: whose turn it is must not depend on the machine."""
+    del executor
+    future: Future[Any] = Future()
+    try:
+        future.set_result(call(function, context))
+    except BaseException as error:  # noqa: BLE001 - crashes of the tests included
+        future.set_exception(error)
+    return future
+
+
+def act(engine: Engine, clock: VirtualClock, action: Action, number: int) -> Any:
+    """One action of a schedule on stepmark; as the oracle, it answers with an event's output or "closed"."""
+    match action:
+        case Send():
+            try:
+                output = engine.callback(WORKFLOW_ID, action.event, action.payload, event_id=f"e{number}")
+            except WorkflowClosed:
+                return "closed"
+            if action.repeat and engine.get(WORKFLOW_ID).status.closed is False:
+                assert (
+                    engine.callback(WORKFLOW_ID, action.event, action.payload, event_id=f"e{number}")
+                    == output
+                )
+            return output
+        case Pass():
+            run_due(engine, clock, clock.now() + action.seconds)
+        case Mend():
+            engine.retry(WORKFLOW_ID)
+    return None
+
+
+def compare(snapshot: Snapshot, oracle: Oracle) -> None:
+    """Everything that can be seen of a workflow."""
+    assert str(snapshot.status) == oracle.status
+    assert snapshot.state.values == oracle.values
+    assert snapshot.state.field_value == oracle.field_value
+    assert snapshot.state.trace == oracle.trace
+    assert {name: thread.at for name, thread in snapshot.threads.items()} == oracle.positions()
+    assert snapshot.result == oracle.result
+
+
+def handler_effects() -> list[str]:
+    return [effect for effect in World.effects if effect.startswith(("setup", "teardown"))]
+
+
+def make_schedule(tape: Tape, program: Program, most: int = 10) -> list[Action]:
+    """What happens from outside, chosen while the oracle runs: mostly what the program waits for."""
+    oracle = Oracle(program, now=START)
+    oracle.start()
+    known = sendable(program)
+    actions: list[Action] = []
+    while len(actions) < most and not oracle.finished:
+        kinds = ["pass"] + (["mend"] if oracle.status == "PARKED" else []) + (["known"] if known else [])
+        kinds += ["awaited"] * 3 if oracle.awaited() else []
+        match tape.pick(kinds):
+            case "pass":
+                action: Action = Pass(tape.integer(0, 15))
+            case "mend":
+                action = Mend()
+            case kind:
+                names = oracle.awaited() if kind == "awaited" else known
+                action = Send(tape.pick(names), tape.integer(-1, 3), tape.flag())
+        oracle.do(action, len(actions))
+        actions.append(action)
+    return actions
+
+
+def run(engine: Engine, clock: VirtualClock, program: Program, schedule: list[Action]) -> None:
+    """Run both, comparing after every action."""
+    World.program, World.effects = program, []
+    oracle = Oracle(program, now=START)
+    engine.start(Random(), workflow_id=WORKFLOW_ID)
+    oracle.start()
+    compare(engine.get(WORKFLOW_ID), oracle)
+    for number, action in enumerate(schedule):
+        assert act(engine, clock, action, number) == oracle.do(action, number)
+        compare(engine.get(WORKFLOW_ID), oracle)
+    assert handler_effects() == oracle.handlers
