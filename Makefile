@@ -34,7 +34,7 @@ lock: $(UV) ## pin every requirement again, with hashes
 	$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.13 \
 	  --no-emit-package botocore --no-emit-package python-dateutil --no-emit-package six --no-emit-package urllib3 \
 	  -o layers/dependencies/requirements.txt layers/dependencies/requirements.in
-	for name in uv emulator sam runtime checkov development; do \
+	for name in uv emulator sam runtime checkov development benchmark; do \
 	  $(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.13 \
 	    $$([ $$name = checkov ] && echo --only-binary :all:) \
 	    $$([ $$name = development ] && echo -c layers/dependencies/requirements.txt) \
@@ -77,10 +77,13 @@ deploy: gate sam ## check the journeys under way, build, deploy; STACK=<name>
 
 PYTEST := env -u PYTHONPATH -u PYTHONSAFEPATH $(DEVELOPMENT)/python -m pytest
 
-test: test-unit test-integration test-architecture test-e2e ## everything below, in this order
+test: test-unit test-stepmark test-integration test-architecture test-e2e ## everything below, in this order
 
 test-unit: development ## each part alone, no network
 	$(PYTEST) tests/unit
+
+test-stepmark: development ## the workflow library: examples, random programs, crashes, updates
+	$(PYTEST) tests/stepmark
 
 test-integration: development ## the real handlers and state machine in a simulated account
 	$(PYTEST) tests/integration
@@ -99,14 +102,18 @@ lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
 	$(DEVELOPMENT)/mypy $(CHECKED)
 	$(DEVELOPMENT)/cfn-lint
 	$(VENVS)/checkov/bin/checkov --config-file .checkov.yaml
-	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation
+	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation layers/journeys layers/stepmark
 	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local
 
-.PHONY: test test-unit test-integration test-architecture test-e2e e2e lint
+.PHONY: test test-unit test-stepmark test-integration test-architecture test-e2e e2e lint
 
 # --- stepmark ------------------------------------------------------------------------------------------
 
 stepmark-fuzz: development ## 50,000 random workflows against plain Python
-	STEPMARK_EXAMPLES=50000 $(DEVELOPMENT)/pytest -q tests/stepmark/random --timeout 7200
+	STEPMARK_EXAMPLES=50000 $(PYTEST) -q tests/stepmark/random
 
-.PHONY: stepmark-fuzz
+benchmark-stepmark: $(VENVS)/benchmark/.installed ## stepmark's speed, and that of engines people would pick instead
+	PYTHONPATH=layers/stepmark $(VENVS)/benchmark/bin/python benchmarks/stepmark_engines.py
+	PYTHONPATH=layers/stepmark $(VENVS)/benchmark/bin/python benchmarks/stepmark_scaling.py
+
+.PHONY: stepmark-fuzz benchmark-stepmark

@@ -68,6 +68,8 @@ def _environment(port: int, temporary: Path) -> dict[str, str]:
         "CLOUDTRAIL_MAX_EVENTS": "200000",
         # One thread for each Lambda call that is running; readers that wait hold theirs for seconds.
         "MINISTACK_WORKER_THREADS": "256",
+        # What is warm stays warm for as long as any run takes.
+        "LAMBDA_WARM_TTL_SECONDS": "7200",
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",

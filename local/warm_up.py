@@ -82,9 +82,10 @@ def warm_up_lookups(stack: Stack, companies: Companies, *, at_once: int = 1) -> 
 
 def _prepare_callers(companies: Companies, count: int) -> list[str]:
     numbers = [f"+3363999{n:04}" for n in range(count)]
+    behaviour = Behaviour(latency=_LATENCY_SECONDS if count > 1 else 0)
     for source in SOURCES:
         companies.know(source, {number: invented_customer(source, number) for number in numbers})
-        companies.behave(source, by_number=dict.fromkeys(numbers, Behaviour(latency=_LATENCY_SECONDS)))
+        companies.behave(source, by_number=dict.fromkeys(numbers, behaviour))
     return numbers
 
 

@@ -1,5 +1,6 @@
 """Rules about the repository's files: what is pinned, what the README must not forget, what no file names."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -64,3 +65,10 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
 def test_a_machine_path_is_found() -> None:
     assert MACHINE_PATH.search("see /home" + "/me/project")
     assert not MACHINE_PATH.search("GET /workflows/{id}, $HOME/work/main, functions/home/app.py")
+
+
+def test_ci_runs_what_the_readme_tells_people_to_run() -> None:
+    lines = (REPOSITORY / ".ci/run").read_text().splitlines()
+    assert re.search(r"^make test\b", (REPOSITORY / "README.md").read_text(), re.MULTILINE)
+    assert [line for line in lines if line.startswith("make ")] == ["make test", "make lint"]
+    assert os.access(REPOSITORY / ".ci/run", os.X_OK)

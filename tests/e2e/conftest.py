@@ -15,7 +15,7 @@ from local.companies import Companies
 from local.ivr import Ivr
 from local.stack import Stack
 from local.system import System
-from local.warm_up import warm_up
+from local.warm_up import warm_up, warm_up_lookups
 
 # Tests come in bursts that no telephone exchange sends.
 PARAMETERS = {"DefaultRegion": "FR", "ThrottlingRateLimit": "10000", "ThrottlingBurstLimit": "5000"}
@@ -54,6 +54,19 @@ def companies(system: System | None) -> Companies:
     return system.companies
 
 
+@pytest.fixture(autouse=True)
+def _warm_lookups(request: pytest.FixtureRequest) -> None:
+    """Give a test its lookups warm: the emulator, unlike AWS, ends the environment of one that failed."""
+    if "ivr" in request.fixturenames:
+        system: System | None = request.getfixturevalue("system")
+        if system is not None:
+            warm_up_lookups(system.stack, system.companies)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the test that reads all log lines of the run come last."""
+    """Let the test that reads all log lines of the run come last, and time the tests alone."""
     items.sort(key=lambda item: item.path.name == "test_logs_hold_no_personal_data.py")
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            # What fixtures start has deadlines of its own, and the first test would pay for all of it.
+            item.add_marker(pytest.mark.timeout(120, func_only=True))

@@ -29,12 +29,9 @@ from local.system import System
 from tests.support.relay import LOOPBACK, bridge_address, relayed
 
 PREPARATION_SECONDS = 900
-INVOCATION_SECONDS = 180
+INVOCATION_SECONDS = 110
 ENGINE_PID = Path("/run/docker.pid")
 SAM = REPOSITORY / ".venvs/sam/bin"
-
-# The first test waits for the engine and its image.
-pytestmark = pytest.mark.timeout(PREPARATION_SECONDS + INVOCATION_SECONDS)
 
 
 def setup_script() -> Path | None:
@@ -116,10 +113,10 @@ class SamLocal:
 
 @pytest.fixture(scope="module")
 def sam_local(
-    engine: list[str],
     system: System | None,
     companies: Companies,
     stack: Stack,
+    engine: list[str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[SamLocal]:
     """The functions as `sam build` leaves them; their AWS is the emulator, their companies the demo's."""

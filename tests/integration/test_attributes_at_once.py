@@ -8,9 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conversation import aws
 from conversation.attributes import MAXIMUM_TOTAL_BYTES
 from tests.support.clock import Clock
-from tests.support.cloud import Cloud
+from tests.support.cloud import TABLE, Cloud
+from tests.support.faults import at
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +127,15 @@ def test_a_refused_change_writes_nothing(cloud: Cloud) -> None:
     too_many = {f"a{index}": "x" for index in range(50)}
     assert cloud.set_attributes("6c5c", too_many).status == 400
     assert cloud.item("6c5c") == before
+
+
+def test_a_conversation_that_is_deleted_meanwhile_stays_deleted(cloud: Cloud) -> None:
+    def delete() -> None:
+        cloud.dynamodb.delete_item(TableName=TABLE, Key={"conversationId": {"S": "6c5c"}})
+
+    with at(aws.dynamodb(), "UpdateItem", "before", delete):
+        assert cloud.set_attributes("6c5c", {"a": "b"}).status == 404
+    assert cloud.item("6c5c") is None
 
 
 def test_an_expired_conversation_takes_no_attributes(cloud: Cloud, clock: Clock) -> None:

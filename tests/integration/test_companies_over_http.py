@@ -1,6 +1,7 @@
 """The real lookup functions against the demo companies, over real connections."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -91,6 +92,23 @@ def test_a_token_that_gamma_has_forgotten_is_replaced_within_the_lookup(
     companies.kill_tokens()
     assert ask(cloud, "gamma", NUMBER)["outcome"] == "MATCH"
     assert companies.requests().tokens == before + 1
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_hundreds_of_lookups_at_once_each_find_their_own_caller(
+    source: Source, cloud: Cloud, companies: Companies
+) -> None:
+    """They share an event loop, a client and a token; an answer must not reach another's caller."""
+    numbers = [f"+3367{index:07}" for index in range(400)]
+    known = {number: invented_customer(source, number) for number in numbers[::2]}
+    companies.know(source, known)
+    companies.behave(source, Behaviour(latency=0.05))
+    with ThreadPoolExecutor(40) as threads:
+        answers = list(threads.map(lambda number: ask(cloud, source, number, seconds=30), numbers))
+    for number, answer in zip(numbers, answers, strict=True):
+        found = answer["identity"]["customerId"] if answer["outcome"] == "MATCH" else None
+        assert found == (known[number].customer_id if number in known else None)
+    assert companies.requests().lookups[source] == dict.fromkeys(numbers, 1)
 
 
 def test_many_lookups_share_few_connections(cloud: Cloud, companies: Companies) -> None:

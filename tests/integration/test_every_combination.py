@@ -11,7 +11,7 @@ A customer with another number than the caller's is nobody, so that behaviour co
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -108,7 +108,7 @@ def numbered(combinations: Iterable[Combination]) -> dict[str, Combination]:
 
 
 @pytest.fixture(scope="module")
-def noted(_running_companies: Companies) -> Iterator[dict[tuple[Source, str], str]]:
+def noted(_running_companies: Companies) -> dict[tuple[Source, str], str]:
     """Level 1: the outcome of each behaviour of each company, as its lookup function gives it."""
     companies = _running_companies
     companies.forget()
@@ -128,7 +128,7 @@ def noted(_running_companies: Companies) -> Iterator[dict[tuple[Source, str], st
             else:
                 outcomes[source, behaviour] = answer["outcome"]
                 assert answer.get("identity") in (None, identity_of(source, number))
-    yield outcomes
+    return outcomes
 
 
 def look_up(

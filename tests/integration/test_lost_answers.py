@@ -23,9 +23,13 @@ def _machine(machine: Machine) -> Iterator[Machine]:
 
 
 def test_the_first_write_lost_once_is_a_start_like_any_other(cloud: Cloud) -> None:
-    with failing(aws.dynamodb(), "PutItem", "after", times=ONCE) as failures:
+    with (
+        failing(aws.dynamodb(), "PutItem", "after", times=ONCE) as failures,
+        failing(aws.dynamodb(), "GetItem", "before") as waits,
+    ):
         answer = cloud.start("6c5c", attributes={"reason": "billing"})
     assert failures.count == 1
+    assert waits.count == 0, "it must know its own write again, and not wait for whoever else made it"
     assert (answer.status, answer.body["status"]) == (202, "ONGOING")
     assert len(cloud.executions()) == 1
     assert cloud.start("6c5c").status == 200

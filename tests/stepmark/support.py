@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, ClassVar
 
 from stepmark import Engine, Handler, MemoryStore, Request
 from stepmark.testing import VirtualClock, run_due
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from stepmark import Record, Store, Workflow
 
@@ -84,3 +85,11 @@ def settle(engine: Engine, seconds: float = 100_000.0) -> None:
     clock = engine.machinery.clock
     assert isinstance(clock, VirtualClock)
     run_due(engine, clock, clock.now() + seconds)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait for a condition, not for a time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)

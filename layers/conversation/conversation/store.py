@@ -158,7 +158,7 @@ class ConversationStore:
                 return conversation
             written, conversation = self._write_attributes(conversation_id, plan, now)
             if written:
-                return self._time_out(conversation, now) if conversation.is_overdue(now) else conversation
+                return conversation
         raise StoreUnavailable("too many writers changed the same attributes; send the request again")
 
     def _write_attributes(self, conversation_id: str, plan: Plan, now: datetime) -> tuple[bool, Conversation]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import sys
 from inspect import isclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from stepmark.check import Problem, check_store
@@ -84,11 +84,8 @@ def load_classes(targets: Sequence[str]) -> list[type[Workflow]]:
 
 
 def _load(target: str) -> Any:
-    module_name, _, class_name = target.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
-        for part in class_name.split("."):
-            found = getattr(found, part)
+        found: Any = resolve_name(target)
     except (ImportError, AttributeError, ValueError) as error:
         raise _UsageError(f"{target!r} can't be imported (give module:Class): {error}") from error
     return found

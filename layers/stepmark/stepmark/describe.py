@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 from inspect import isclass
-from typing import TYPE_CHECKING, Any, get_args, get_origin
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from stepmark.errors import DefinitionError
 from stepmark.handlers import Handler, payload_schema
 from stepmark.shape import Tree, build, tree_of
 from stepmark.state import codec_of
@@ -56,30 +56,26 @@ def tree_for(workflow: type[Workflow] | Workflow | Section) -> Tree:
 
 
 def blank(cls: type[Workflow]) -> Workflow:
-    """A state with every default; fields without one get their type's empty value."""
+    """A state with every default; fields without one get their type's empty value, or None."""
     codec = codec_of(cls)
-    return codec.fill({name: _empty(annotation, name) for name, annotation in codec.required().items()})
+    return codec.fill({name: _empty(annotation) for name, annotation in codec.required().items()})
 
 
-def _empty(annotation: Any, name: str) -> Any:
-    origin = get_origin(annotation) or annotation
-    if annotation is Any or origin is object or type(None) in get_args(annotation):
+def _empty(annotation: Any) -> Any:
+    origin, options = get_origin(annotation), get_args(annotation)
+    if origin in {Union, UnionType, Annotated}:
+        return None if NoneType in options else _empty(options[0])
+    if origin is Literal:
+        return options[0]
+    cls = origin or annotation
+    if isclass(cls) and issubclass(cls, Enum):
+        return next(iter(cls))
+    if isclass(cls) and issubclass(cls, BaseModel):
+        return cls.model_construct()
+    try:
+        return cls()
+    except Exception:  # noqa: BLE001 - no value without arguments: the definition may not need one
         return None
-    if isclass(origin):
-        if issubclass(origin, Enum):
-            return next(iter(origin))
-        if issubclass(origin, BaseModel):
-            return origin.model_construct()
-        try:
-            return origin()
-        except Exception as error:
-            raise DefinitionError(
-                f"field {name!r} has no default: describe an object, not the class"
-            ) from error
-    options = get_args(annotation)
-    if options:  # a union or a Literal
-        return _empty(options[0], name) if isclass(options[0]) else options[0]
-    raise DefinitionError(f"field {name!r} has no default: describe an object, not the class")
 
 
 def _statement(tree: Tree, node: Node) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from stepmark.errors import DefinitionError, PayloadRefused
@@ -146,7 +146,17 @@ def _parameter(function: Callable[..., object], skip: int) -> Any:
 
 @lru_cache(maxsize=4096)
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(annotation)
+    try:
+        return TypeAdapter(annotation)
+    except PydanticUserError as error:
+        raise DefinitionError(f"a payload can't be checked against {annotation!r}: {error}") from error
+
+
+def check_payload(handler: object) -> None:
+    """Raise DefinitionError when a handler's annotation is of no use."""
+    annotation = payload_type(handler)
+    if annotation is not NoPayload:
+        _adapter(annotation)
 
 
 def decode_payload(handler: object, payload: str, event: str) -> Any:

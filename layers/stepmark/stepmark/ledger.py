@@ -12,8 +12,8 @@ lease has run out, after which this holder is out.
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass, replace
+from secrets import token_hex
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -65,7 +65,7 @@ class Ledger:
     def __init__(self, machinery: Machinery, record: Record) -> None:
         self.machinery = machinery
         self.record = record
-        self.owner = f"{random.getrandbits(64):016x}"  # tells holders apart, guards no secret
+        self.owner = token_hex(8)
         self._attempted = record
         self._adopted = record.lease_owner == QUEUE
         self._woken_for = record.due_at if record.lease_owner is None else None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from pydantic_core import from_json, to_json
 
 MOST_EVENTS = 100  # events stored until they are handled
 MOST_EVENT_BYTES = 65_536
@@ -159,7 +160,7 @@ class Progress:
             return
         self.outputs[event_id] = output
         while len(self.outputs) > MOST_OUTPUTS or (
-            len(self.outputs) > 1 and len(json.dumps(list(self.outputs.items()))) > MOST_OUTPUT_BYTES
+            len(self.outputs) > 1 and len(to_json(list(self.outputs.items()))) > MOST_OUTPUT_BYTES
         ):
             self.outputs.popitem(last=False)
 
@@ -203,12 +204,12 @@ class Progress:
             stored["error"] = self.error
         if self.look:
             stored["look"] = True
-        return json.dumps(stored, separators=(",", ":"), ensure_ascii=False)
+        return to_json(stored).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Progress:
         """From what to_json() wrote."""
-        stored = json.loads(text)
+        stored = from_json(text)
         return cls(
             threads={entry["thread"]: _from_thread(entry) for entry in stored["threads"]},
             events=[
@@ -229,7 +230,8 @@ def _from_teardown(stored: list[Any]) -> Teardown:
 
 
 def _thread(thread: Thread) -> dict[str, Any]:
-    stored: dict[str, Any] = {"thread": thread.key, "at": thread.at, "since": thread.since}
+    # of fixed width, so that a record is as long after a million steps as after one
+    stored: dict[str, Any] = {"thread": thread.key, "at": thread.at, "since": f"{thread.since:012}"}
     if thread.go is not None:
         stored["go"] = thread.go
         if thread.id is not None:
@@ -250,7 +252,7 @@ def _from_thread(stored: dict[str, Any]) -> Thread:
         at=stored["at"],
         go=stored.get("go"),
         id=stored.get("id"),
-        since=stored["since"],
+        since=int(stored["since"]),
         trouble=_from_trouble(stored.get("trouble")),
         awaited={
             name: Awaited(a[0], bool(a[1]), bool(a[2]), a[3], _from_trouble(a[4]))

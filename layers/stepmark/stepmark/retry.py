@@ -1,7 +1,7 @@
 """How often a step is tried again, and how long it waits in between."""
 
-import random
 from dataclasses import dataclass
+from random import SystemRandom
 
 from stepmark.errors import PermanentError
 
@@ -43,7 +43,9 @@ class Retry:
             full = min(self.longest_delay, self.first_delay * self.factor ** (failures - 1))
         except OverflowError:
             full = self.longest_delay
-        return full * (1 - self.jitter * random.random())  # noqa: S311 - spreads load, guards no secret
+        return full * (1 - self.jitter * _chance.random())
 
+
+_chance = SystemRandom()
 
 DEFAULT_RETRY = Retry()

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     type Work = partial[None]
 
-MAILBOX_SECONDS = 1.0  # how often a session that only waits for long steps looks for new events
+MAILBOX_SECONDS = 0.5  # how often a session that only waits for long steps looks for new events
 
 
 @dataclass(slots=True)
@@ -66,6 +66,7 @@ class Session:
         self.unsaved = False  # a look has found something that is not committed yet
         self._flights: dict[str, _Flight] = {}
         self._budget = budget or machinery.budget
+        self._planned: Work | None = None  # what the last commit has found to be next
         self._commits = 0
         self._served = MAIN
         self._began = self.clock.now()
@@ -207,7 +208,7 @@ class Session:
     def drive(self) -> None:
         """Work until the lease is given back."""
         while True:
-            work = self._next(self.clock.now())
+            work, self._planned = self._planned or self._next(self.clock.now()), None
             if work is not None:
                 work()
             elif self._flights:
@@ -452,7 +453,8 @@ class Session:
 
     def _hold(self, now: float) -> tuple[bool, bool]:
         """Whether to keep the lease; or else, with work left beyond the budget, to leave it in the queue."""
-        held = bool(self._flights) or self._next(now) is not None
+        self._planned = self._next(now)
+        held = bool(self._flights) or self._planned is not None
         return held, not held and self.ledger.machinery.queued and self.plan(now) is not None
 
     def _revert(self, error: RecordTooLarge) -> None:

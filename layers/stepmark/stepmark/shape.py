@@ -12,7 +12,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from stepmark.errors import DefinitionError
-from stepmark.handlers import Handler
+from stepmark.handlers import Handler, check_payload
 from stepmark.statements import (
     MAIN,
     Branch,
@@ -208,10 +208,14 @@ def _check_functions(statement: Statement, what: str) -> None:
             raise DefinitionError(f"{what}: into must be a field's name or a callable")
     elif isinstance(statement, On):
         handler = statement.handler
-        if not (handler is None or callable(handler) or isinstance(handler, Handler | Timeout)):
+        given_class = isinstance(handler, type) and issubclass(handler, Handler | Timeout)
+        if given_class or not (
+            handler is None or callable(handler) or isinstance(handler, Handler | Timeout)
+        ):
             raise DefinitionError(
                 f"event {statement.name!r}: its handler must be a callable, a Handler or a Timeout"
             )
+        check_payload(statement.handler)
     elif isinstance(statement, WaitFor) and not (statement.handler is None or callable(statement.handler)):
         raise DefinitionError(f"{what}: its handler must be callable, without calling it")
 

@@ -12,7 +12,7 @@ from stepmark.record import Record, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from os import PathLike
+    from pathlib import Path
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS workflows (
@@ -54,7 +54,7 @@ class SqliteStore:
     commit waits for another process's. Raises StoreUnavailable when the file can't be read or written.
     """
 
-    def __init__(self, path: str | PathLike[str], *, busy_seconds: float = 10.0) -> None:
+    def __init__(self, path: str | Path, *, busy_seconds: float = 10.0) -> None:
         self._lock = Lock()
         try:
             # autocommit: each statement below is a transaction of its own

@@ -121,7 +121,8 @@ def _walk(tree: Tree, node: Node | None, arrival: Arrival) -> Node | None:  # no
 
 
 def _loop(node: Node) -> Node:
-    assert node.loop is not None  # noqa: S101 - shape.py refuses Break and Continue outside a loop
+    if node.loop is None:  # shape.py has refused such a definition
+        raise DefinitionError(f"{node.kind.__name__} outside a loop")
     return node.loop
 
 

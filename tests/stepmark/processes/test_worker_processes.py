@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from stepmark import (
 
 from tests.stepmark.processes.chain import STEPS, Chain
 from tests.stepmark.random.settings import SEED
+from tests.stepmark.support import until
 
 ROOT = Path(__file__).parents[3]
 
@@ -51,13 +52,6 @@ def worker(store: Path) -> Iterator[subprocess.Popen[str]]:
         process.wait(10)
         assert process.stdout is not None
         process.stdout.close()
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.01)
 
 
 def start(path: Path, *names: str) -> Engine:

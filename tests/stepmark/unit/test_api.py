@@ -1,0 +1,80 @@
+"""The names that other people's programs import."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import stepmark
+from stepmark import Retry, StepmarkError, errors
+from stepmark.retry import DEFAULT_RETRY
+
+CONTRACT = {
+    "Break", "Case", "Continue", "Default", "Engine", "Finish", "For", "Go", "Handler", "If",
+    "MemoryStore", "On", "Retry", "Return", "Scope", "Section", "Snapshot", "SqliteStore", "Step",
+    "Switch", "Timeout", "Wait", "WaitFor", "Workflow", "check", "describe", "run_worker",
+    "to_mermaid",
+}  # fmt: skip
+MORE = {
+    "Budget", "Clock", "DefinitionError", "DoNotRetry", "EventPending", "EventsFull",
+    "HandlerFailed", "Happened", "LivePosition", "LocalScheduler", "LookAgain", "Observation",
+    "PayloadRefused", "PermanentError",
+    "Problem", "Record", "RecordTooLarge", "Request", "RetryableError", "Scheduler", "StateError",
+    "Statement", "Status", "StepContext", "StepmarkError", "Store", "StoreUnavailable",
+    "SystemClock", "ThreadSnapshot", "UnknownEvent", "UnknownStatement", "UnknownThread",
+    "UnknownWorkflow", "VersionConflict", "WorkflowBusy", "WorkflowClosed", "WorkflowExists",
+    "WorkflowNotFound", "check_store", "current", "live_positions",
+}  # fmt: skip
+
+
+def test_the_public_names() -> None:
+    assert set(stepmark.__all__) == CONTRACT | MORE
+    assert sorted(stepmark.__all__) == stepmark.__all__
+    assert all(hasattr(stepmark, name) for name in stepmark.__all__)
+
+
+def test_every_public_name_says_what_it_is() -> None:
+    for name in stepmark.__all__:
+        assert getattr(stepmark, name).__doc__, name
+
+
+def test_every_error_says_whether_retrying_helps_and_is_in_the_tree() -> None:
+    for name, error in vars(errors).items():
+        if isinstance(error, type) and issubclass(error, StepmarkError):
+            assert name in str(errors.__doc__)
+            assert issubclass(error, errors.RetryableError | errors.PermanentError) or error is StepmarkError
+
+
+def test_the_library_is_typed_and_imports_nothing_of_this_project() -> None:
+    folder = Path(stepmark.__file__).parent
+    assert (folder / "py.typed").exists()
+    code = "import sys, stepmark; print(sorted({'conversation', 'journeys', 'boto3'} & set(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=True)  # noqa: S603
+    assert done.stdout == "[]\n"
+
+
+def test_the_default_retry_is_five_attempts_with_growing_jittered_delays() -> None:
+    error = ConnectionError()
+    delays = [DEFAULT_RETRY.delay(failures, error) for failures in range(1, 6)]
+    assert delays[-1] is None
+    grown = [delay for delay in delays[:-1] if delay is not None]
+    assert len(grown) == 4
+    assert grown == sorted(grown)
+    assert len({DEFAULT_RETRY.delay(1, error) for _ in range(10)}) > 1
+
+
+def test_a_retry_stays_within_its_bounds() -> None:
+    retry = Retry(attempts=2000, first_delay=1, factor=3, longest_delay=7, jitter=0)
+    assert [retry.delay(failures, OSError()) for failures in (1, 2, 3, 1999)] == [1, 3, 7, 7]
+    for wrong in (
+        {"attempts": 0},
+        {"first_delay": -1},
+        {"factor": 0.5},
+        {"jitter": 2},
+        {"longest_delay": -1},
+    ):
+        try:
+            Retry(**wrong)
+        except ValueError:
+            continue
+        raise AssertionError(wrong)

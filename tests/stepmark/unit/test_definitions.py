@@ -1,0 +1,382 @@
+"""Guarantees 11 and 12: definitions are checked, described and drawn."""
+
+import json
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from enum import Enum
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel
+from stepmark import (
+    Break,
+    Case,
+    Continue,
+    Default,
+    DefinitionError,
+    Finish,
+    For,
+    Go,
+    If,
+    MemoryStore,
+    On,
+    Return,
+    Scope,
+    Section,
+    Statement,
+    Status,
+    Step,
+    Switch,
+    Timeout,
+    Wait,
+    WaitFor,
+    Workflow,
+    check,
+    describe,
+    to_mermaid,
+)
+from stepmark.testing import LocalEngine
+
+from tests.stepmark.support import Task, engine_on
+
+
+def do() -> None:
+    """Stands for a step's action."""
+
+
+class Odd:
+    pass
+
+
+def on_odd(payload: Odd) -> None: ...
+
+
+def step(name: str) -> Step:
+    return Step(name, do)
+
+
+WRONG: dict[str, tuple[Callable[[], Any], str]] = {
+    "two steps of one name": (lambda: Section(step("a"), step("a")), "duplicate name 'a'"),
+    "a step and a wait of one name": (
+        lambda: Section(step("a"), Wait("a", On("e", None))),
+        "duplicate name 'a'",
+    ),
+    "one name in two threads": (lambda: Section(step("a"), Go("t", step("a"))), "duplicate name 'a'"),
+    "two branches of one name": (
+        lambda: Section(If(True, "b", step("x")).elif_(True, "b", step("y"))),
+        "duplicate name 'b'",
+    ),
+    "two threads of one name": (
+        lambda: Section(Go("t", step("x")), Go("t", step("y"))),
+        "duplicate name 't'",
+    ),
+    "one name twice in a thread written twice": (
+        lambda: Section(Go("t", step("x"), id=1), Go("t", step("x"), step("x"), id=2)),
+        "duplicate name 'x'",
+    ),
+    "two events of one name": (
+        lambda: Section(Wait("w", On("e", None), On("e", None))),
+        "duplicate name 'e'",
+    ),
+    "an alias that is another's name": (
+        lambda: Section(step("a"), Step("b", do, aliases=("a",))),
+        "duplicate name 'a'",
+    ),
+    "a scope used twice with one prefix": (
+        lambda: Section(Scope("s", step("a")), Scope("s", step("a"))),
+        "duplicate name 's.a'",
+    ),
+    "an event that is waited for nowhere": (
+        lambda: Section(step("a"), On("e", None)),
+        "'e' is waited for nowhere",
+    ),
+    "a wait for nothing": (lambda: Section(Wait("w")), "'w' waits for no event"),
+    "a loop that can never change": (lambda: Section(For("l", True)), "'l' can never change"),
+    "a loop with only a thread": (
+        lambda: Section(For("l", True, Go("t", step("a")))),
+        "'l' can never change",
+    ),
+    "a loop with only conditions": (
+        lambda: Section(For("l", True, If(True, "b", Continue()))),
+        "'l' can never change",
+    ),
+    "a break outside a loop": (lambda: Section(If(True, "here", Break())), "Break outside a loop in 'here'"),
+    "a continue outside a loop": (lambda: Section(Continue()), "Continue outside a loop"),
+    "a break out of a thread": (
+        lambda: Section(For("l", True, step("a"), Go("t", step("b"), Break()))),
+        "Break outside a loop in 't'",
+    ),
+    "a case alone": (lambda: Section(Case(True, "c", step("a"))), "'c' stands alone"),
+    "a default that is not last": (
+        lambda: Section(Switch(Default("d"), Case(True, "c", step("a")))),
+        "Default must be the last",
+    ),
+    "an empty name": (lambda: Section(step("")), "a Step has an empty name"),
+    "a thread called main": (lambda: Section(Go("main", step("a"))), "'main'"),
+    "a step that was called": (lambda: Section(Step("a", do())), "'a'"),  # type: ignore[func-returns-value,call-overload]
+    "a handler class": (lambda: Section(Wait("w", On("e", Task))), "'e'"),
+    "a handler with two parameters": (
+        lambda: Section(Wait("w", On("e", operator.add))),  # type: ignore[arg-type]
+        "one payload",
+    ),
+    "a payload nobody can check": (lambda: Section(Wait("w", On("e", on_odd))), "Odd"),
+    "no statement": (lambda: Section(None), "NoneType"),  # type: ignore[arg-type]
+    "something after else": (
+        lambda: Section(If(True, "a").else_("b").elif_(True, "c")),
+        "'c' comes after .else_()",
+    ),
+    "no section": (lambda: step("a"), "Section"),
+    "a name that is no string": (lambda: Section(Step(5, do)), "strings"),  # type: ignore[call-overload]
+    "aliases that are a list": (lambda: Section(Step("a", do, aliases=["b"])), "tuple"),  # type: ignore[call-overload]
+}
+
+
+@dataclass
+class Given(Workflow):
+    how: str = ""
+
+    def definition(self) -> Section:
+        section: Section = WRONG[self.how][0]()
+        return section
+
+
+@pytest.mark.parametrize("how", WRONG)
+def test_guarantee_11_a_wrong_definition_is_refused_with_the_statement_named(how: str) -> None:
+    engine = LocalEngine(Given)
+    with pytest.raises(DefinitionError) as raised:
+        engine.start(Given(how), workflow_id="1")
+    assert WRONG[how][1] in str(raised.value)
+    assert engine.store.load("1") is None
+
+
+@dataclass
+class Stuck(Workflow):
+    going: bool = True
+
+    def definition(self) -> Section:
+        return Section(
+            step("first"), For("for ever", self.going, If(not self.going, "never", step("inside")))
+        )
+
+
+def test_guarantee_11_a_loop_that_goes_round_without_a_step_is_named_when_it_happens() -> None:
+    snapshot = LocalEngine(Stuck).start(Stuck())
+    assert snapshot.status is Status.PARKED
+    assert "loop 'for ever' went round without running a step" in str(snapshot.error)
+
+
+@dataclass
+class Raising(Workflow):
+    count: int = 0
+
+    def definition(self) -> Section:
+        if self.count == 1:
+            raise LookupError("no such thing")
+        return Section(Step("add", self.add), Step("after", self.add))
+
+    def add(self) -> None:
+        self.count += 1
+
+
+def test_guarantee_11_a_definition_that_raises_parks_with_the_exception_and_changes_nothing() -> None:
+    snapshot = LocalEngine(Raising).start(Raising())
+    assert snapshot.status is Status.PARKED
+    assert snapshot.state.count == 0
+    assert snapshot.threads["main"].at == "add"
+    assert "LookupError: no such thing" in str(snapshot.error)
+    with pytest.raises(DefinitionError, match="no such thing"):
+        LocalEngine(Raising).start(Raising(count=1))
+
+
+@dataclass
+class LateCondition(Workflow):
+    customer: dict[str, str] | None = None
+    greeted: bool = False
+
+    def definition(self) -> Section:
+        return Section(
+            Step("look up", self.look_up),
+            If(lambda: self.known()["vip"] == "yes", "vip", Step("greet", self.greet)),
+        )
+
+    def known(self) -> dict[str, str]:
+        assert self.customer is not None
+        return self.customer
+
+    def look_up(self) -> None:
+        self.customer = {"vip": "yes"}
+
+    def greet(self) -> None:
+        self.greeted = True
+
+
+def test_a_condition_may_be_a_callable_for_what_an_earlier_step_provides() -> None:
+    assert LocalEngine(LateCondition).start(LateCondition()).state.greeted
+
+
+def test_a_condition_that_raises_parks_with_the_exception() -> None:
+    @dataclass
+    class BadCondition(Workflow):
+        def definition(self) -> Section:
+            return Section(step("first"), If(lambda: bool(1 / 0), "never", step("inside")))
+
+    snapshot = LocalEngine(BadCondition).start(BadCondition())
+    assert snapshot.status is Status.PARKED
+    assert "ZeroDivisionError" in str(snapshot.error)
+
+
+class Kind(Enum):
+    A = "a"
+
+
+class Address(BaseModel):
+    city: str = "Paris"
+
+
+@dataclass
+class Answer:
+    approved: bool
+    until: date | None = None
+
+
+@dataclass
+class Full(Workflow, name="full"):
+    """Every statement, with fields that have no default."""
+
+    user: str
+    kind: Kind
+    address: Address
+    maybe: int | None
+    either: int | str
+    since: date
+    level: Literal["low", "high"]
+    answer: "Answer"
+    when: date = date(2026, 11, 21)
+    tags: list[str] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        return Section(
+            Step("a", self.do, into="user", aliases=("old a",)),
+            If(self.user == "", "nobody", Finish("no user")).else_("somebody", step("b")),
+            Switch(Case(True, "one", step("c")), Default("others", Return())),
+            For("loop", self.user != "", step("d"), If(True, "out", Break()), Continue()),
+            Wait(
+                "wait",
+                On("answer", self.on_answer, step("e")),
+                On("late", Timeout(hours=1), Finish()),
+                On("task", Task()),
+                On("nothing", None),
+            ),
+            WaitFor("state", self.user != ""),
+            Go("thread", step("f"), id="x"),
+            Scope("scope", step("g"), Wait("h", On("again", self.on_answer))),
+        )
+
+    def do(self) -> str:
+        return ""
+
+    def on_answer(self, answer: Answer) -> None: ...
+
+
+def test_guarantee_12_describe_gives_the_tree_with_each_events_json_schema() -> None:
+    described = json.loads(json.dumps(describe(Full)))
+    assert described["workflow"] == "full"
+    fields = "user kind address maybe either since level answer when tags"
+    assert set(described["state"]["properties"]) == set(fields.split())
+    kinds = [statement["kind"] for statement in described["statements"]]
+    assert kinds == ["Step", "If", "Switch", "For", "Wait", "WaitFor", "Go", "Scope"]
+    answer, late, task, nothing = described["statements"][4]["events"]
+    assert answer["name"] == "answer"
+    assert answer["payload"]["required"] == ["approved"]
+    assert answer["payload"]["properties"]["approved"]["type"] == "boolean"
+    assert late["timeoutSeconds"] == 3600
+    assert task["handler"] == "Task"
+    assert task["payload"] == {"type": "string"}
+    assert nothing["payload"] is None
+    assert described["statements"][0]["into"] == "user"
+    assert described["statements"][0]["aliases"] == ["old a"]
+    inner = described["statements"][7]["statements"]
+    assert [statement["name"] for statement in inner] == ["scope.g", "scope.h"]
+    assert inner[1]["events"][0]["name"] == "scope.again"
+
+
+def test_guarantee_12_describe_takes_an_object_or_a_section_too() -> None:
+    state = Full("x", Kind.A, Address(), None, 1, date.min, "low", Answer(approved=True))
+    assert describe(state) == describe(Full)
+    assert describe(Section(step("a"))) == {"statements": [{"kind": "Step", "name": "a", "action": "do"}]}
+
+
+def test_guarantee_12_the_diagram_has_every_statement_and_marks_the_live_position() -> None:
+    drawn = to_mermaid(Full)
+    assert drawn.startswith("flowchart TD\n")
+    for name in ("a", "b", "c", "d", "wait", "e", "state", "scope.g", "scope.h", "loop", "finish: no user"):
+        assert f'"{name}"' in drawn
+    for label in (
+        "nobody",
+        "somebody",
+        "one",
+        "others",
+        "answer",
+        "late (3600 s)",
+        "out",
+        "again",
+        "in parallel",
+    ):
+        assert f'"{label}"' in drawn
+    assert ":::" not in drawn
+    assert " live" not in drawn
+
+    @dataclass
+    class Live(Workflow):
+        def definition(self) -> Section:
+            return Section(Go("t", Wait("there", On("x", None))), Wait('the "here" & <now>', On("y", None)))
+
+    engine = LocalEngine(Live)
+    drawn = to_mermaid(Live, engine.start(Live(), workflow_id="1"))
+    assert drawn.count(" live\n") == 2
+    assert "the &quot;here&quot; &amp; &lt;now&gt;" in drawn
+
+
+def _all_arrows_lead_to_nodes(drawn: str) -> bool:
+    nodes = {
+        line.strip().split("[")[0].split("{")[0].split("(")[0]
+        for line in drawn.splitlines()[1:]
+        if "--" not in line
+    }
+    ends = {line.split("-->")[-1].strip() for line in drawn.splitlines() if "-->" in line}
+    return ends <= nodes
+
+
+def test_guarantee_12_every_arrow_of_the_diagram_leads_somewhere() -> None:
+    assert _all_arrows_lead_to_nodes(to_mermaid(Full))
+
+
+def reused() -> tuple[Statement, ...]:
+    return (step("read"), Wait("decide", On("approve", None)))
+
+
+def test_guarantee_09_an_alias_of_a_scope_renames_all_inside_it() -> None:
+    @dataclass
+    class Old(Workflow, name="scoped"):
+        def definition(self) -> Section:
+            return Section(Scope("old", *reused()))
+
+    @dataclass
+    class New(Workflow, name="scoped"):
+        def definition(self) -> Section:
+            return Section(Scope("new", *reused(), aliases=("old",)))
+
+    store = MemoryStore()
+    engine_on(store, Old).start(Old(), workflow_id="1")
+    engine = engine_on(store, New)
+    assert engine.resume("1").status is Status.WAITING
+    assert engine.get("1").waiting_for == ["new.approve"]
+    engine.callback("1", "old.approve")
+    assert engine.get("1").status is Status.FINISHED
+
+
+def test_check_of_a_definition_that_is_not_valid_raises() -> None:
+    with pytest.raises(DefinitionError, match="duplicate"):
+        check(Section(step("a"), step("a")), [])
