@@ -31,7 +31,7 @@ def test_the_python_examples_run_in_order() -> None:
     module = ModuleType("readme")
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), vars(module))  # noqa: S102 - our own README
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 6
     module.engine.close()
 
 
@@ -41,7 +41,7 @@ def test_the_commands_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     stepmark.Engine([approval.Approval], store=store).start(
         approval.Approval(user="ada"), workflow_id="request-7"
     )
-    assert len(COMMANDS) == 5
+    assert len(COMMANDS) == 6
     for command in COMMANDS:
         assert main(shlex.split(command)) == 0
         assert "request-7" in capsys.readouterr().out or command.startswith(("check", "describe", "diagram"))
