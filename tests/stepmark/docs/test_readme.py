@@ -41,7 +41,7 @@ def test_the_commands_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     stepmark.Engine([approval.Approval], store=store).start(
         approval.Approval(user="ada"), workflow_id="request-7"
     )
-    assert len(COMMANDS) == 6
+    assert len(COMMANDS) == 5
     for command in COMMANDS:
         assert main(shlex.split(command)) == 0
         assert "request-7" in capsys.readouterr().out or command.startswith(("check", "describe", "diagram"))
