@@ -110,7 +110,7 @@ def _sam_deploy(directory: Path, endpoint: str, built: Path, parameters: list[st
     _sam(
         ["deploy", "--template-file", f"{built}/template.yaml", "--stack-name", NAME]
         + ["--region", REGION, "--resolve-s3", "--capabilities", "CAPABILITY_IAM"]
-        + ["--no-confirm-changeset", "--no-progressbar"]
+        + ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
         + (["--parameter-overrides", *parameters] if parameters else []),
         log=directory / "sam-deploy.log",
         endpoint=endpoint,

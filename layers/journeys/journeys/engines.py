@@ -16,12 +16,12 @@ from journeys.settings import EngineSettings
 if TYPE_CHECKING:
     from journeys.journey import Journey
 
-# Steps run in run_journey alone, for 20 s at most before the queue goes round once more.
-STEPS = Budget(seconds=20)
+# Steps run in run_journey alone; none begins after 10 s, when the queue takes the rest.
+STEPS = Budget(seconds=10)
 # Whoever starts a journey or sends an event does not wait for its steps.
 NO_STEPS = Budget(steps=0)
 # Longer than a function may run: a lease that is over belongs to one that is dead.
-LEASE_SECONDS = 70
+LEASE_SECONDS = 35
 CALLBACK_SECONDS = 5
 
 

@@ -12,12 +12,12 @@ from conversation import aws
 from journeys.queue import send
 from journeys.settings import SweepSettings
 
-OVERDUE_SECONDS = 60  # the queue has that long before a wake-up counts as lost
+OVERDUE_SECONDS = 30  # the queue has that long before a wake-up counts as lost
 MOST_OVERDUE = 1_000
 
 
 def sweep() -> int:
-    """Wake up what should have run a minute ago, and say how many workflows that were."""
+    """Wake up what should have run half a minute ago, and say how many workflows that were."""
     overdue = _store().due(time.time() - OVERDUE_SECONDS, MOST_OVERDUE)
     send({"workflowId": workflow_id, "dueAt": 0} for workflow_id in overdue)
     if overdue:
