@@ -1,0 +1,238 @@
+"""Workflows in DynamoDB, and their wake-ups through SQS and EventBridge Scheduler."""
+
+import json
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import boto3
+import pytest
+from botocore.client import BaseClient
+from botocore.config import Config
+from stepmark import (
+    Engine,
+    Record,
+    RecordTooLarge,
+    Section,
+    Status,
+    Step,
+    StoreUnavailable,
+    VersionConflict,
+    Workflow,
+    check_store,
+)
+from stepmark.dynamodb import MOST_BYTES, DynamoDBStore
+from stepmark.sqs import EARLY_SECONDS, SqsScheduler, Timers
+
+from tests.support.cloud import WORKFLOWS, Cloud
+
+HOUR = 3600.0
+
+
+@pytest.fixture
+def store(cloud: Cloud) -> DynamoDBStore:
+    return DynamoDBStore(WORKFLOWS, cloud.dynamodb, keep_seconds=HOUR)
+
+
+@pytest.fixture
+def operations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The operations that are called from now on."""
+    made: list[str] = []
+    make = BaseClient._make_api_call  # type: ignore[attr-defined] # the one way that all calls take
+
+    def noted(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
+        made.append(operation)
+        return make(client, operation, parameters)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", noted)
+    return made
+
+
+def record(number: int = 0, **changes: Any) -> Record:
+    new = Record(f"w{number:04}", "chain", 1, Status.WAITING, '{"é":1}', '{"threads":[]}', None, None, None)
+    return replace(new, **changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"due_at": 1_795_289_641.1234567},
+        {"status": Status.RUNNING, "due_at": 0.1 + 0.2, "lease_owner": "me", "lease_until": 1e9 / 3},
+        {"status": Status.FINISHED},
+    ],
+    ids=["waiting", "a timer", "leased", "finished"],
+)
+def test_a_record_comes_back_as_it_was(store: DynamoDBStore, changes: dict[str, Any]) -> None:
+    written = record(**changes)
+    assert store.create(written)
+    assert store.load("w0000") == written
+    again = replace(written, version=2, state='{"é":2}')
+    store.commit(again, 1)
+    assert store.load("w0000") == again
+    assert store.load("unknown") is None
+
+
+def test_one_writer_wins(store: DynamoDBStore) -> None:
+    assert store.create(record())
+    assert not store.create(record(state="{}"))
+    store.commit(record(version=2), 1)
+    with pytest.raises(VersionConflict):
+        store.commit(record(version=2, state="{}"), 1)
+    with pytest.raises(VersionConflict):
+        store.commit(record(7, version=2), 1)
+    assert store.load("w0000") == record(version=2)
+
+
+def test_a_write_whose_answer_was_lost_counts_once(
+    store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """botocore sends it again, and DynamoDB refuses what it has done already."""
+    monkeypatch.setattr("secrets.token_hex", lambda _bytes: "the same writer")
+    assert store.create(record())
+    assert store.create(record())
+    store.commit(record(version=2), 1)
+    store.commit(record(version=2), 1)
+
+
+def test_due_work_and_live_workflows_are_found_without_a_scan(
+    store: DynamoDBStore, operations: list[str]
+) -> None:
+    for number in range(230):
+        store.create(record(number, due_at=float(1000 - number) if number % 2 else None))
+    store.create(record(900, status=Status.FINISHED))
+    store.create(record(901, status=Status.CANCELLED, due_at=5.0))  # a teardown is left to do
+    store.create(record(902, workflow="other"))
+    operations.clear()
+
+    assert store.next_due() == 5.0
+    assert store.due(775.0, 3) == ["w0901", "w0229", "w0227"]
+    assert store.due(1.0, 3) == []
+    assert [each.workflow_id for each in store.live("chain")] == [f"w{number:04}" for number in range(230)]
+    assert len(list(store.live())) == 231
+    assert set(operations) == {"Query", "BatchGetItem"}
+
+
+def test_what_is_over_leaves_the_index_and_expires(store: DynamoDBStore, cloud: Cloud) -> None:
+    store.create(record(due_at=1.0))
+    store.commit(record(version=2, status=Status.FINISHED), 1)
+    assert store.due(HOUR, 10) == []
+    assert list(store.live()) == []
+    (item,) = cloud.dynamodb.scan(TableName=WORKFLOWS)["Items"]
+    assert 0 < int(item["expiresAt"]["N"]) - time.time() <= HOUR
+    assert "openShard" not in item
+
+
+# --- size --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Hoarder(Workflow):
+    letters: list[str] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        return Section(
+            Step("keep a little", self.little), Step("keep a lot", self.lot), Step("go on", self.little)
+        )
+
+    def little(self) -> None:
+        self.letters.append("x")
+
+    def lot(self) -> None:
+        self.letters.append("é" * 200_000)
+
+
+def test_what_does_not_fit_is_said_before_dynamodb_refuses_it(store: DynamoDBStore) -> None:
+    full = record(state="x" * (MOST_BYTES - 400))
+    assert store.create(full)
+    with pytest.raises(RecordTooLarge, match=r"the workflow would take 39\d,\d+ bytes"):
+        store.commit(replace(full, version=2, state="x" * MOST_BYTES), 1)
+    assert store.load("w0000") == full
+
+
+def test_a_step_that_wants_too_much_is_parked_and_loses_nothing(store: DynamoDBStore) -> None:
+    snapshot = Engine([Hoarder], store=store).start(Hoarder(), workflow_id="h")
+    assert snapshot.status is Status.PARKED
+    assert snapshot.threads["main"].at == "keep a lot"
+    assert "keep what is large elsewhere" in str(snapshot.error)
+    assert snapshot.state.letters == ["x"]
+    assert check_store(Hoarder, store) == []
+
+
+# --- failures ----------------------------------------------------------------------------------------------
+
+
+def test_an_aws_that_does_not_answer_is_one_kind_of_error(cloud: Cloud) -> None:
+    del cloud
+    nowhere = boto3.client(
+        "dynamodb",
+        endpoint_url="http://127.0.0.1:9",  # the discard port
+        config=Config(retries={"total_max_attempts": 1}, connect_timeout=0.5),
+    )
+    for client in (nowhere, boto3.client("dynamodb")):
+        store = DynamoDBStore("no-such-table", client)
+        for call in (
+            lambda s=store: s.load("w"),
+            lambda s=store: s.create(record()),
+            lambda s=store: s.commit(record(), 1),
+            lambda s=store: s.due(1.0, 1),
+            lambda s=store: list(s.live()),
+            lambda s=store: s._get(["w"]).__next__(),
+        ):
+            with pytest.raises(StoreUnavailable, match="DynamoDB did not do it"):
+                call()
+
+
+# --- wake-ups ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def scheduler(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> SqsScheduler:
+    del cloud
+    monkeypatch.setattr("time.time", lambda: 1_795_289_641.5)
+    sqs = boto3.client("sqs")
+    url = sqs.get_queue_url(QueueName="ResumeQueue")["QueueUrl"]
+    return SqsScheduler(
+        sqs,
+        url,
+        boto3.client("scheduler"),
+        Timers("timers", "arn:aws:iam::1:role/x", "arn:aws:sqs:eu-west-1:1:q"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "delay"), [(-5.0, 0), (0.0, 0), (0.2, 1), (1.0, 1), (899.5, 900), (900.0, 900)]
+)
+def test_up_to_fifteen_minutes_the_queue_itself_waits(
+    scheduler: SqsScheduler, monkeypatch: pytest.MonkeyPatch, seconds: float, delay: int
+) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(scheduler.sqs, "send_message", lambda **message: sent.append(message))
+    scheduler.wake("w", time.time() + seconds)
+    assert [message["DelaySeconds"] for message in sent] == [delay]
+    assert json.loads(sent[0]["MessageBody"]) == {"workflowId": "w", "dueAt": time.time() + seconds}
+
+
+@pytest.mark.parametrize("seconds", [900.1, 3600.0, 365 * 86_400.0])
+def test_beyond_that_a_schedule_sends_the_message_a_little_early(
+    scheduler: SqsScheduler, seconds: float
+) -> None:
+    at = time.time() + seconds
+    for _ in range(2):  # the same wake-up may be set twice
+        scheduler.wake("w", at)
+    (found,) = scheduler.schedules.list_schedules(GroupName="timers")["Schedules"]
+    schedule = scheduler.schedules.get_schedule(GroupName="timers", Name=found["Name"])
+    moment = schedule["ScheduleExpression"].removeprefix("at(").removesuffix(")")
+    early = at - time.mktime(time.strptime(moment, "%Y-%m-%dT%H:%M:%S")) + time.timezone
+    assert EARLY_SECONDS <= early < EARLY_SECONDS + 1
+    assert schedule["ActionAfterCompletion"] == "DELETE"
+    assert json.loads(schedule["Target"]["Input"]) == {"workflowId": "w", "dueAt": at}
+
+
+def test_a_wake_up_that_cannot_be_sent_is_left_to_the_sweep(
+    scheduler: SqsScheduler, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = replace(scheduler, queue_url=f"{scheduler.queue_url}-gone")
+    broken.wake("w", time.time())
+    (entry,) = caplog.records
+    assert entry.message.startswith("workflow w: its wake-up was not sent (")
