@@ -102,7 +102,7 @@ def test_coming_to_a_wait_costs_no_write_of_its_own() -> None:
     engine = Engine([Watcher], store=store, clock=VirtualClock())
     World.facts["a"] = 1
     engine.start(Watcher(), workflow_id="1")
-    # created at the first Wait, whose event has happened; the event; the step, after which nothing is to be seen
+    # created at the first Wait, whose event has happened; then the event; then the step
     assert store.calls == ["create", "commit", "commit"]
     store.calls.clear()
     engine.look("1")
