@@ -36,10 +36,13 @@ def build(system: System | None, tmp_path: Path) -> Iterator[Path]:
     """A copy of the build, for changes; the stack gets the old one back in the end."""
     if system is None:
         pytest.skip("only a stack on this machine is deployed over")
-    copy = tmp_path / "build"
+    copy = stacks.BUILT.with_name(f"changed-{os.getpid()}")  # beside it: the template has relative paths
     shutil.copytree(stacks.BUILT, copy)
-    yield copy
-    stacks.redeploy(tmp_path, system.emulator.endpoint)
+    try:
+        yield copy
+    finally:
+        shutil.rmtree(copy)
+        stacks.redeploy(tmp_path, system.emulator.endpoint)
 
 
 def rewrite(build: Path, *changes: tuple[str, str]) -> Path:
