@@ -96,13 +96,13 @@ def _prepare_callers(companies: Companies, count: int) -> list[str]:
 def _call_every_route(ivr: Ivr) -> None:
     """Reach every function behind the API, and no lookup: nobody is asked about a withheld number."""
     conversation_id = f"warm-up-{uuid.uuid4()}"
-    for call in (
-        lambda: ivr.start(conversation_id, "anonymous"),
-        lambda: ivr.set_attributes(conversation_id, {"reason": "warm-up"}),
-        lambda: ivr.read(conversation_id),
-    ):
-        with suppress(httpx.TimeoutException):  # the environment goes on starting all the same
-            call()
+    late = httpx.TimeoutException  # the environment goes on starting all the same
+    with suppress(late):
+        ivr.start(conversation_id, "anonymous")
+    with suppress(late):
+        ivr.set_attributes(conversation_id, {"reason": "warm-up"})
+    with suppress(late):
+        ivr.read(conversation_id)
 
 
 def _take_call(ivr: Ivr, number: str) -> Mapping[str, str]:
