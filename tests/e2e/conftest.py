@@ -17,6 +17,7 @@ from local.stack import Stack
 from local.system import System
 from local.warm_up import warm_up, warm_up_lookups
 
+AT_ONCE = 20  # as many calls as two cores carry
 # Tests come in bursts that no telephone exchange sends.
 PARAMETERS = {"DefaultRegion": "FR", "ThrottlingRateLimit": "10000", "ThrottlingBurstLimit": "5000"}
 
@@ -42,7 +43,7 @@ def ivr(system: System | None, stack: Stack) -> Iterator[Ivr]:
     """An IVR that calls the stack under test, whose functions are warm on this machine."""
     with ivr_module.calling(stack) as caller:
         if system is not None:
-            warm_up(stack, system.companies, caller)
+            warm_up(stack, system.companies, caller, at_once=AT_ONCE)
         yield caller
 
 

@@ -4,13 +4,13 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
+import pytest
+
 from local.companies import SOURCES, Behaviour, Companies, Source, invented_customer
 from local.ivr import Ivr
-from local.stack import Stack
-from local.warm_up import warm_up
+from tests.e2e.conftest import AT_ONCE
 
 CONVERSATIONS = 300
-AT_A_TIME = 20
 
 
 class Call(NamedTuple):
@@ -21,10 +21,8 @@ class Call(NamedTuple):
     source: Source
 
 
-def test_each_of_300_conversations_gets_its_own_callers_identity(
-    ivr: Ivr, companies: Companies, stack: Stack
-) -> None:
-    warm_up(stack, companies, ivr, at_once=AT_A_TIME)
+@pytest.mark.timeout(600, func_only=True)  # three hundred calls at the emulator's pace
+def test_each_of_300_conversations_gets_its_own_callers_identity(ivr: Ivr, companies: Companies) -> None:
     calls = [
         Call(str(uuid.uuid4()), f"+3363997{n:04}", SOURCES[n % len(SOURCES)]) for n in range(CONVERSATIONS)
     ]
@@ -44,7 +42,7 @@ def test_each_of_300_conversations_gets_its_own_callers_identity(
         found = (ended["identity"] or {}).get("customerId")
         return "right" if found == expected else f"{ended['status']} {ended['sources']}"
 
-    with ThreadPoolExecutor(AT_A_TIME) as threads:
+    with ThreadPoolExecutor(AT_ONCE) as threads:
         outcomes = list(threads.map(take, calls))
 
     assert [outcome for outcome in outcomes if outcome != "right"] == []

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from conversation.errors import SourceUnavailable
+from conversation.sources.lookup import MAXIMUM_TEXT_LENGTH
 from tests.support.cloud import CALLER, SOURCES, Cloud, Lookup, knows, knows_nobody
 
 
@@ -21,6 +22,7 @@ def lookup(source: str, outcome: str) -> Lookup:
     return {"MATCH": knows(source), "NO_MATCH": knows_nobody, "UNAVAILABLE": cannot_answer}[outcome]
 
 
+IDENTITY_TEXTS = ("customerId", "displayName", "firstName", "lastName", "segment")
 OUTCOMES = list(itertools.product(["MATCH", "NO_MATCH", "UNAVAILABLE"], repeat=3))
 
 
@@ -76,6 +78,16 @@ def test_the_document_from_start_to_end(cloud: Cloud) -> None:
     assert flat["source_beta"] == "UNAVAILABLE"
     assert flat["attribute_reason"] == "billing"
     assert flat["elapsedMs"] == str(answer.body["elapsedMs"])
+
+
+def test_identities_of_the_longest_texts_fit_through_step_functions(cloud: Cloud) -> None:
+    """It ends an execution whose state grows past 256 KB, so lookups refuse texts that could do that."""
+    longest = {"source": "gamma", **dict.fromkeys(IDENTITY_TEXTS, "👋" * MAXIMUM_TEXT_LENGTH)}
+    cloud.lookups.update(dict.fromkeys(SOURCES, lambda _event: {"outcome": "MATCH", "identity": longest}))
+    cloud.start("6c5c")
+    cloud.wait_for_executions()
+    assert [one.exec_status for one in cloud.executions()] == ["SUCCEEDED"]
+    assert cloud.read("6c5c").body["identity"] == longest
 
 
 def test_a_lookup_that_crashes_is_a_company_that_could_not_answer(cloud: Cloud) -> None:

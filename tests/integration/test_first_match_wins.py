@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.cloud import SOURCES, Cloud, Lookup, deployed, knows, knows_nobody
+from conversation import timestamps
+from tests.support.cloud import SOURCES, Cloud, Lookup, deployed, knows, knows_nobody, wait_until
 
 PATIENCE = 20
 
@@ -155,8 +156,8 @@ def test_a_match_after_the_deadline_is_kept_beside_a_status_that_stays(gates: Ga
 def test_a_match_after_the_deadline_does_not_count_even_if_nobody_has_read_yet(gates: Gates) -> None:
     with deployed({"LookupDeadlineSeconds": "1"}) as cloud:
         cloud.lookups.update({source: gates.hold(source, knows(source)) for source in SOURCES})
-        cloud.start("6c5c")
-        threading.Event().wait(1.1)  # the deadline; a reader would write what this is about
+        deadline = timestamps.from_text(cloud.start("6c5c").body["deadlineAt"])
+        wait_until(lambda: timestamps.now() > deadline)
         for gate in gates.open.values():
             gate.set()
         cloud.wait_for_executions()

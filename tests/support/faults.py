@@ -9,7 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from botocore.awsrequest import AWSPreparedRequest
 from botocore.exceptions import ClientError, ReadTimeoutError
+
+type Moment = Literal["before", "after"]
 
 
 class Killed(BaseException):
@@ -23,7 +26,19 @@ def lost() -> Exception:
 
 def refused(code: str) -> Callable[[], Exception]:
     """What the SDK raises when the service refuses, its own retries included."""
-    return lambda: ClientError({"Error": {"Code": code, "Message": "refused"}}, "operation")
+    return lambda: ClientError(
+        {
+            "Error": {"Code": code, "Message": "refused"},
+            "ResponseMetadata": {
+                "HTTPStatusCode": 400,
+                "RequestId": "",
+                "HostId": "",
+                "HTTPHeaders": {},
+                "RetryAttempts": 0,
+            },
+        },
+        "operation",
+    )
 
 
 @dataclass
@@ -35,13 +50,14 @@ class Count:
 
 @contextmanager
 def at(
-    client: Any, operation: str, moment: Literal["before", "after"], action: Callable[[], object]
+    client: Any, operation: str, moment: Moment, action: Callable[[], object], *, containing: str = ""
 ) -> Iterator[Count]:
-    """Do something just before, or just after, the service does each of the operation's calls."""
+    """Do something just before, or just after, the service does each call with that text in its body."""
     happened = Count()
 
-    def act(event_name: str, **_call: object) -> None:
-        if event_name.endswith(f".{operation}"):
+    def act(event_name: str, request: AWSPreparedRequest, **_call: object) -> None:
+        assert isinstance(request.body, bytes)
+        if event_name.endswith(f".{operation}") and containing.encode() in request.body:
             happened.count += 1
             action()
 
@@ -58,10 +74,11 @@ def at(
 def failing(
     client: Any,
     operation: str,
-    moment: Literal["before", "after"],
+    moment: Moment,
     *,
     times: int | None = None,
     error: Callable[[], BaseException] = lost,
+    containing: str = "",
 ) -> Iterator[Count]:
     """Let calls of one operation fail for the length of a `with` block: each one, or the first `times`."""
     failures = Count()
@@ -71,5 +88,5 @@ def failing(
             failures.count += 1
             raise error()
 
-    with at(client, operation, moment, fail):
+    with at(client, operation, moment, fail, containing=containing):
         yield failures

@@ -53,6 +53,11 @@ class _DefinitePath:
 _parse_path = cache(_DefinitePath)
 
 
+def task_client(service: str) -> Any:
+    """The client with which the state machine's tasks call a service."""
+    return _make_task_client(REGION, service)
+
+
 @contextmanager
 def simulated_aws(invoke: Invoke) -> Iterator[None]:
     """Answer every AWS call from here for the length of a `with` block; `invoke` stands for Lambda."""
@@ -77,9 +82,6 @@ def simulated_aws(invoke: Invoke) -> Iterator[None]:
             return {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": description}
         return {"StatusCode": 200, "Payload": json.loads(json.dumps(payload))}
 
-    def task_client(*, region: str, service: str, **_more: object) -> Any:
-        return _make_task_client(region, service)
-
     with (
         pytest.MonkeyPatch.context() as patch,
         mock_aws(config={"stepfunctions": {"execute_state_machine": True}}),
@@ -89,5 +91,7 @@ def simulated_aws(invoke: Invoke) -> Iterator[None]:
         patch.setattr(lambda_eval_utils, "_invoke_lambda_function", invoke_function)
         patch.setattr(AmazonStateLanguageParser, "parse", staticmethod(_parse_definition))
         patch.setattr(json_path, "parse", _parse_path)
-        patch.setattr(state_task_service_dynamodb, "boto_client_for", task_client)
+        patch.setattr(
+            state_task_service_dynamodb, "boto_client_for", lambda *, service, **_: task_client(service)
+        )
         yield

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from conversation.errors import SourceUnavailable
+from conversation.sources import client
 from conversation.sources.client import MAXIMUM_ANSWER_BYTES
 from conversation.sources.identity import Identity
 from tests.support.companies import JEAN, PROTOCOLS, Company, token
@@ -171,11 +172,13 @@ def test_cookies_of_one_answer_do_not_come_back_with_the_next_request(
 def test_credentials_go_to_the_company_and_nowhere_else(
     source: str, company: MakeCompany, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a proxy from the environment nor a netrc file has a say."""
+    """A proxy from the environment has no say; the company's replies come only without one."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")
+    client._http.cache_clear()
     asked = company(httpx.Response(503), PROTOCOLS[source].knows())
     PROTOCOLS[source].ask()
+    client._http.cache_clear()
     for request in [*asked.lookups, *asked.token_requests]:
         assert request.url.scheme == "https"
         assert request.url.host == f"{source}.example"
