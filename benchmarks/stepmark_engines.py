@@ -166,9 +166,8 @@ def main() -> None:
     print(f"{'':28}   median  stepmark's     best  stepmark's")
     for name, rates in seen.items():
         median, best = statistics.median(rates), max(rates)
-        print(
-            f"{name:28} {median:8.0f} {statistics.median(ours) / median:8.1f} x  {best:8.0f} {max(ours) / best:8.1f} x"
-        )
+        ratios = statistics.median(ours) / median, max(ours) / best
+        print(f"{name:28} {median:8.0f} {ratios[0]:8.1f} x  {best:8.0f} {ratios[1]:8.1f} x")
 
 
 if __name__ == "__main__":
