@@ -342,7 +342,7 @@ class Session:
             if arrival.finished
             else None
         )
-        taken = set(self.progress.threads)
+        taken = set(self.progress.threads) if arrival.started else set()
         threads: list[tuple[str, Started]] = []
         for started in arrival.started:
             name = _thread_name(started, taken)
