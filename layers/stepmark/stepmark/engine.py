@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from stepmark.clock import Clock, SystemClock
+from stepmark.context import is_inside
 from stepmark.errors import (
     DefinitionError,
     EventPending,
@@ -53,11 +54,12 @@ class Engine:
     start() and callback() run the workflow in the calling thread until it is blocked or the budget is used
     up; a worker (`run_worker`) goes on with what is due later. Any number of engines may share a store.
 
-    lease_seconds: for how long a workflow belongs to the one who runs it, unless prolonged; a worker that
-    dies is replaced after that time. budget: what one call may do. callback_seconds: how long callback()
-    waits for another worker that runs the workflow. parallel: how many steps with `into` run at once on
-    threads. queued: the scheduler delivers each wake-up to one worker, which calls resume(); then what is
-    left beyond the budget goes over with its lease, and costs no write of its own.
+    lease_seconds: for how long a workflow belongs to the one who runs it. A worker prolongs that while a step
+    takes longer; start() and callback() do not. A worker that dies is replaced after that time. budget: what
+    one call may do. callback_seconds: how long callback() waits for another worker that runs the workflow.
+    parallel: how many steps with `into` run at once on threads. queued: the scheduler delivers each wake-up
+    to one worker, which calls resume(); then what is left beyond the budget goes over with its lease, and
+    costs no write of its own.
     """
 
     def __init__(
@@ -181,7 +183,8 @@ class Engine:
 
         thread: only this thread gets it; else the one that has waited longest. event_id: a repeat with the
         same id returns the first output and runs nothing (the last 100 outputs are kept, 64 KB together).
-        An event that nobody waits for yet is kept (100 at most, 64 KB together) and None returned.
+        An event that nobody waits for yet is kept (100 at most, 64 KB together) and None returned; so is one
+        that a step sends to its own workflow.
 
         Raises PayloadRefused, UnknownEvent, UnknownThread, WorkflowClosed, WorkflowNotFound, HandlerFailed
         when the handler raised (nothing has changed), EventsFull, and EventPending when another worker, which
@@ -195,8 +198,14 @@ class Engine:
             message = Event(event, text, thread, event_id, self.machinery.clock.now())
             try:
                 return self._send(workflow_id, message, deadline)
-            except (VersionConflict, LeaseLost):
-                continue  # somebody else was faster: look again
+            except VersionConflict:
+                continue  # somebody else was faster, and nothing was stored: look again
+            except LeaseLost:
+                if event_id is None and not self.get(workflow_id).status.closed:
+                    # without an id nobody can tell whether the event has been handled: do not send it twice
+                    raise EventPending(
+                        f"workflow {workflow_id!r} was taken over while it had the event"
+                    ) from None
 
     def get(self, workflow_id: str) -> Snapshot:
         """The workflow as last committed; raises WorkflowNotFound."""
@@ -303,10 +312,12 @@ class Engine:
         repeated = event_id is not None and any(event.event_id == event_id for event in progress.events)
         if not repeated and not progress.room_for(message.payload):
             raise EventsFull(f"workflow {workflow_id!r} has too many events to handle: send it later")
-        if record.leased(message.received_at):
+        if record.leased(message.received_at) or is_inside(workflow_id):
             if not repeated:
                 message.event_id = event_id = event_id or f"stepmark-{uuid.uuid4().hex}"
                 self._post(record, message)
+            if is_inside(workflow_id):
+                return None  # the step that sends it must end first
             return self._await_output(workflow_id, event_id, deadline)
         if not repeated:
             session.event = message
@@ -314,9 +325,10 @@ class Engine:
         self._attend(session, session.run, quiet=False)
         if session.refused is not None:
             raise session.refused
-        if session.event is not None and progress.ended is not None:
-            raise WorkflowClosed(f"workflow {workflow_id!r} was {progress.ended} before it took the event")
-        return session.output if event_id is None else progress.outputs.get(event_id, session.output)
+        ended, outputs = session.progress.ended, session.progress.outputs
+        if session.event is not None and ended is not None:
+            raise WorkflowClosed(f"workflow {workflow_id!r} was {ended} before it took the event")
+        return session.output if event_id is None else outputs.get(event_id, session.output)
 
     def _check_event(self, session: Session, message: Event) -> None:
         """Refuse what the definition has no use for."""
