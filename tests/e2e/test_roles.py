@@ -233,9 +233,9 @@ def live_through_a_journey(account: Account, ivr: Ivr, like: str) -> None:
         ExpressionAttributeNames={"#identity": "identity"},
         ExpressionAttributeValues={":vip": {"M": {**identity, "segment": {"S": "vip"}}}},
     )
+    ivr.set_attributes(conversation_id, {"reason": "cancel"})
     started = ivr.start_journey(conversation_id, "retention", {"answer_within_seconds": 20_000})
     workflow_id = started.document["workflowId"]
-    ivr.set_attributes(conversation_id, {"reason": "cancel"})
     until = time.monotonic() + 90
     while "approve" not in ivr.workflow(workflow_id).document["waitingFor"]:
         assert time.monotonic() < until, ivr.workflow(workflow_id).document
