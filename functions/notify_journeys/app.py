@@ -18,9 +18,24 @@ class Event(TypedDict):
     Records: list[dict[str, Any]]
 
 
+class Failure(TypedDict):
+    """The record from which on all have to come again."""
+
+    itemIdentifier: str
+
+
+class Answer(TypedDict):
+    """At most one failure."""
+
+    batchItemFailures: list[Failure]
+
+
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
-def lambda_handler(event: Event, _context: LambdaContext) -> None:
-    """Send one wake-up for each journey. Raises QueueUnavailable: then the same records come again."""
-    count = notify(event["Records"])
-    logger.info("journeys notified", records=len(event["Records"]), journeys=count)
+def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
+    """Send one wake-up for each journey; what could not be sent comes again."""
+    failed_at = notify(event["Records"])
+    if failed_at is None:
+        return {"batchItemFailures": []}
+    logger.warning("the queue takes no wake-ups", sequence_number=failed_at)
+    return {"batchItemFailures": [{"itemIdentifier": failed_at}]}

@@ -1,12 +1,13 @@
 """The retention journey through its real functions: every ending, every order, every refusal."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import permutations
 
 import pytest
 
 from conversation import timestamps
 from conversation.store import conversations
+from journeys import notifying, queue
 from tests.support.cloud import Cloud
 from tests.support.journeys import APPROVAL, DAY, World, new_id, running, workflow_id
 
@@ -183,3 +184,32 @@ def test_a_supervisor_who_answers_before_anybody_asked_is_heard(world: World) ->
     world.settle()
     assert world.get(conversation_id)["result"] == "approved"
     assert world.send(conversation_id, "approve", APPROVAL, key="early").body == {"output": "approved"}
+
+
+def test_a_queue_that_fails_brings_back_the_records_from_there_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("c1", "c2", "c3"):
+        world.begin(name)
+        world.start(name)
+    world.settle()
+    for name in ("c1", "c2", "c3"):
+        world.identify(name)
+    records = world.changes()
+    sent: list[str] = []
+
+    def fail_at_the_second(wakeups: Iterable[queue.Wakeup]) -> None:
+        for wakeup in wakeups:
+            if len(sent) == 1:
+                raise queue.QueueUnavailable("down")
+            sent.append(wakeup["workflowId"])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(notifying, "send", fail_at_the_second)
+        answer = world.cloud.invoke("NotifyJourneysFunction", {"Records": records})
+    assert sent == [workflow_id("c1")]
+    assert answer == {"batchItemFailures": [{"itemIdentifier": records[1]["dynamodb"]["SequenceNumber"]}]}
+    assert world.cloud.invoke("NotifyJourneysFunction", {"Records": records[1:]}) == {"batchItemFailures": []}
+    world.settle()
+    assert world.get("c1")["waitingFor"] == ["identified"]  # its message went nowhere in this test
+    assert world.get("c3")["waitingFor"] == ["reason", "no reason"]
