@@ -4,12 +4,11 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from rich.text import Text
 from stepmark import describe
 
 from journeys.retention import Retention
-from local.companies import Behaviour, Companies, Customer
-from local.console import console, heading
+from local.companies import SOURCES, Behaviour, Companies, Customer
+from local.console import heading
 from local.errors import StoryError
 from local.ivr import Ivr
 from local.scene import Document, Scene
@@ -54,12 +53,10 @@ class _Play:
         if shown == self.shown:
             return
         self.shown = shown
-        trail = Text(" " * 11 + "journey: ", "dim")
-        for name in _stops(describe(Retention)["statements"]):
-            trail.append(f" {name} ", "bold reverse" if name in live else "dim")
-            trail.append("→", "dim")
-        trail.append(f" {document['result'] or 'end'}", "bold" if document["status"] == "FINISHED" else "dim")
-        console.print(trail)
+        ended = document["status"] == "FINISHED"
+        dots = " ".join("◉" if name in live else "○" for name in _stops(describe(Retention)["statements"]))
+        where = f"ended: {document['result']}" if ended else ", ".join(sorted(live))
+        self.scene.right(f"journey {dots} {'◉' if ended else '○'} {where}", "")
 
     def listen(self) -> dict[str, str]:
         """What the IVR reads, and says."""
@@ -71,8 +68,6 @@ class _Play:
 def tell(system: System, ivr: Ivr) -> None:
     """Play the three endings. Raises `StoryError` when one goes another way than it should."""
     _warm_up(system.companies, ivr)
-    for source in ("alpha", "beta", "gamma"):
-        system.companies.behave(source, Behaviour(latency=0.2))
     for index, (title, event) in enumerate(
         {
             "A vip wants to cancel, and a supervisor approves an offer": "approve",
@@ -86,6 +81,8 @@ def tell(system: System, ivr: Ivr) -> None:
 
 def _play(system: System, ivr: Ivr, number: str, event: str) -> None:
     system.companies.know("gamma", {number: _CALLER})
+    for source in SOURCES:
+        system.companies.behave(source, by_number={number: Behaviour(latency=0.2)})
     play = _Play(Scene(ivr, number), ivr)
     play.scene.post()
     play.start(offer="two months free", answer_within_seconds=600 if event else _SHORT_SECONDS)
