@@ -23,7 +23,10 @@ _STOPS = {"Step", "Wait", "WaitFor"}
 
 @dataclass
 class _Play:
-    """One call with its journey; prints the journey's position in its diagram whenever that has changed."""
+    """One call with its journey; prints the journey's position whenever that has changed.
+
+    Each dot stands for a statement of the definition, in its order: ○○◉○ for the third of four.
+    """
 
     scene: Scene
     ivr: Ivr
@@ -54,9 +57,9 @@ class _Play:
             return
         self.shown = shown
         ended = document["status"] == "FINISHED"
-        dots = " ".join("◉" if name in live else "○" for name in _stops(describe(Retention)["statements"]))
+        dots = "".join("◉" if name in live else "○" for name in _stops(describe(Retention)["statements"]))
         where = f"ended: {document['result']}" if ended else ", ".join(sorted(live))
-        self.scene.right(f"journey {dots} {'◉' if ended else '○'} {where}", "")
+        self.scene.right(f"{dots}{'◉' if ended else '○'} {where}", "")
 
     def listen(self) -> dict[str, str]:
         """What the IVR reads, and says."""
