@@ -34,3 +34,9 @@ def current() -> StepContext:
     Raises LookupError outside of a step or handler.
     """
     return _current.get()
+
+
+def is_inside(workflow_id: str) -> bool:
+    """Whether the caller is a step or handler of that workflow."""
+    context = _current.get(None)
+    return context is not None and context.workflow_id == workflow_id

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from stepmark.clock import Clock, SystemClock
+from stepmark.context import is_inside
 from stepmark.errors import (
     DefinitionError,
     EventPending,
@@ -53,10 +54,10 @@ class Engine:
     start() and callback() run the workflow in the calling thread until it is blocked or the budget is used
     up; a worker (`run_worker`) goes on with what is due later. Any number of engines may share a store.
 
-    lease_seconds: for how long a workflow belongs to the one who runs it, unless prolonged; a worker that
-    dies is replaced after that time. budget: what one call may do. callback_seconds: how long callback()
-    waits for another worker that runs the workflow. parallel: how many steps with `into` run at once on
-    threads.
+    lease_seconds: for how long a workflow belongs to the one who runs it. A worker prolongs that while a step
+    takes longer; start() and callback() do not. A worker that dies is replaced after that time. budget: what
+    one call may do. callback_seconds: how long callback() waits for another worker that runs the workflow.
+    parallel: how many steps with `into` run at once on threads.
     """
 
     def __init__(
@@ -118,8 +119,7 @@ class Engine:
             if existing.workflow != name:
                 raise WorkflowExists(f"workflow {workflow_id!r} exists and is no {name!r}: choose another id")
             return self._snapshot(existing)
-        self._attend(session, session.drive)
-        return replace(self.get(workflow_id), created=True)
+        return replace(self._snapshot(self._attend(session, session.drive)), created=True)
 
     def resume(self, workflow_id: str, budget: Budget | None = None) -> Snapshot:
         """Go on with a workflow until it is blocked or the budget is used up.
@@ -131,11 +131,13 @@ class Engine:
         """
         record = self._load(workflow_id)
         cls = self._class_of(record.workflow)
-        if not record.leased(self.machinery.clock.now()):
-            session = Session(self.machinery, cls, record, budget)
-            with suppress(VersionConflict):  # somebody else was faster, and runs it now
-                self._attend(session, session.run)
-        return self.get(workflow_id)
+        if record.leased(self.machinery.clock.now()):
+            return self._snapshot(record)
+        session = Session(self.machinery, cls, record, budget)
+        try:
+            return self._snapshot(self._attend(session, session.run))
+        except VersionConflict:  # somebody else was faster, and runs it now
+            return self.get(workflow_id)
 
     def callback(
         self,
@@ -151,7 +153,8 @@ class Engine:
 
         thread: only this thread gets it; else the one that has waited longest. event_id: a repeat with the
         same id returns the first output and runs nothing (the last 100 outputs are kept, 64 KB together).
-        An event that nobody waits for yet is kept (100 at most, 64 KB together) and None returned.
+        An event that nobody waits for yet is kept (100 at most, 64 KB together) and None returned; so is one
+        that a step sends to its own workflow.
 
         Raises PayloadRefused, UnknownEvent, UnknownThread, WorkflowClosed, WorkflowNotFound, HandlerFailed
         when the handler raised (nothing has changed), EventsFull, and EventPending when another worker, which
@@ -165,8 +168,14 @@ class Engine:
             message = Event(event, text, thread, event_id, self.machinery.clock.now())
             try:
                 return self._send(workflow_id, message, deadline)
-            except (VersionConflict, LeaseLost):
-                continue  # somebody else was faster: look again
+            except VersionConflict:
+                continue  # somebody else was faster, and nothing was stored: look again
+            except LeaseLost:
+                if event_id is None and not self.get(workflow_id).status.closed:
+                    # without an id nobody can tell whether the event has been handled: do not send it twice
+                    raise EventPending(
+                        f"workflow {workflow_id!r} was taken over while it had the event"
+                    ) from None
 
     def get(self, workflow_id: str) -> Snapshot:
         """The workflow as last committed; raises WorkflowNotFound."""
@@ -183,10 +192,9 @@ class Engine:
                 return self._snapshot(record)
             session = Session(self.machinery, self._class_of(record.workflow), record)
             try:
-                self._attend(session, session.cancel)
+                return self._snapshot(self._attend(session, session.cancel))
             except VersionConflict:
                 continue
-            return self.get(workflow_id)
 
     def retry(self, workflow_id: str) -> Snapshot:
         """Give everything in a workflow that failed, or was parked, its attempts back, and go on.
@@ -194,8 +202,7 @@ class Engine:
         Raises WorkflowBusy while another worker runs it.
         """
         session = self._session_alone(workflow_id)
-        self._alone(session, session.retry)
-        return self.get(workflow_id)
+        return self._alone(session, session.retry)
 
     def move(self, workflow_id: str, thread: str, to: str) -> Snapshot:
         """Put a thread at another statement and go on from there; what it waited for is torn down.
@@ -211,8 +218,7 @@ class Engine:
         if thread not in session.progress.threads:
             known = ", ".join(map(repr, session.progress.threads))
             raise UnknownThread(f"workflow {workflow_id!r} has no thread {thread!r}; it has: {known}")
-        self._alone(session, lambda: session.move(thread, to))
-        return self.get(workflow_id)
+        return self._alone(session, lambda: session.move(thread, to))
 
     def renew_leases(self) -> None:
         """Prolong the leases of the workflows this engine runs now; a worker's heartbeat."""
@@ -233,14 +239,17 @@ class Engine:
             raise UnknownWorkflow(f"this engine has no workflow class {name!r}: give it to Engine(...)")
         return cls
 
-    def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> None:
-        """Let a session run; when it loses its lease, the one who took it goes on."""
+    def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> Record:
+        """Let a session run; the record after it. When it loses its lease, the one who took it goes on."""
         self._sessions.add(session)
         try:
             run()
         except LeaseLost:
             if not quiet:
                 raise
+            return self._load(session.workflow_id)
+        else:
+            return session.ledger.record
         finally:
             session.drop_flights()
             self._sessions.discard(session)
@@ -251,9 +260,9 @@ class Engine:
             raise WorkflowBusy(f"another worker runs workflow {workflow_id!r} now: try again")
         return Session(self.machinery, self._class_of(record.workflow), record)
 
-    def _alone(self, session: Session, run: Callable[[], None]) -> None:
+    def _alone(self, session: Session, run: Callable[[], None]) -> Snapshot:
         try:
-            self._attend(session, run)
+            return self._snapshot(self._attend(session, run))
         except VersionConflict as error:
             raise WorkflowBusy(
                 f"workflow {session.workflow_id!r} has changed meanwhile: try again"
@@ -273,10 +282,12 @@ class Engine:
         repeated = event_id is not None and any(event.event_id == event_id for event in progress.events)
         if not repeated and not progress.room_for(message.payload):
             raise EventsFull(f"workflow {workflow_id!r} has too many events to handle: send it later")
-        if record.leased(message.received_at):
+        if record.leased(message.received_at) or is_inside(workflow_id):
             if not repeated:
                 message.event_id = event_id = event_id or f"stepmark-{uuid.uuid4().hex}"
                 self._post(record, message)
+            if is_inside(workflow_id):
+                return None  # the step that sends it must end first
             return self._await_output(workflow_id, event_id, deadline)
         if not repeated:
             session.event = message
@@ -285,9 +296,10 @@ class Engine:
         self._attend(session, session.drive, quiet=False)
         if session.refused is not None:
             raise session.refused
-        if session.event is not None and progress.ended is not None:
-            raise WorkflowClosed(f"workflow {workflow_id!r} was {progress.ended} before it took the event")
-        return session.output if event_id is None else progress.outputs.get(event_id, session.output)
+        ended, outputs = session.progress.ended, session.progress.outputs
+        if session.event is not None and ended is not None:
+            raise WorkflowClosed(f"workflow {workflow_id!r} was {ended} before it took the event")
+        return session.output if event_id is None else outputs.get(event_id, session.output)
 
     def _check_event(self, session: Session, message: Event) -> None:
         """Refuse what the definition has no use for."""

@@ -146,6 +146,7 @@ class Progress:
     teardowns: list[Teardown] = field(default_factory=list)
     outputs: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     ended: Status | None = None  # FINISHED or CANCELLED: only teardowns are left to do
+    cut_off: int = 0  # how often in a row whoever ran it has died
     result: Any = None
     error: str | None = (
         None  # why the whole workflow is parked: definition() raised, or the state no longer fits
@@ -195,6 +196,8 @@ class Progress:
             stored["outputs"] = list(self.outputs.items())
         if self.ended is not None:
             stored["ended"] = self.ended
+        if self.cut_off:
+            stored["cutOff"] = self.cut_off
         if self.result is not None:
             stored["result"] = self.result
         if self.error is not None:
@@ -213,6 +216,7 @@ class Progress:
             teardowns=[_from_teardown(t) for t in stored.get("teardowns", ())],
             outputs=OrderedDict(stored.get("outputs", ())),
             ended=Status(stored["ended"]) if "ended" in stored else None,
+            cut_off=stored.get("cutOff", 0),
             result=stored.get("result"),
             error=stored.get("error"),
         )

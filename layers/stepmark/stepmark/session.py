@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     type Work = Callable[[], None]
 
+MOST_CUT_OFF = 20
 MAILBOX_SECONDS = 0.5  # how often a session that only waits for long steps looks for new events
 
 
@@ -193,8 +194,19 @@ class Session:
 
     def claim(self) -> None:
         """Become the one who runs the workflow, or raise VersionConflict."""
+        if self.ledger.record.lease_owner is not None:  # who had it has never given it back
+            self.progress.cut_off += 1
+            if self.progress.cut_off > MOST_CUT_OFF:
+                self._park_steps()
         status = self._status(self.clock.now(), running=True)
         self.ledger.write(status, self.text, self.progress, due_at=None, held=True)
+
+    def _park_steps(self) -> None:
+        """A step that takes its process down each time would otherwise do so for ever."""
+        for thread in self.progress.threads.values() if self._tree is not None else ():
+            if not thread.trouble.parked and self._plan_thread(thread, self.clock.now())[1] is not None:
+                message = f"{thread.at}: the process has died {self.progress.cut_off} times in a row"
+                thread.trouble = Trouble(self.progress.cut_off, None, message, parked=True)
 
     def drive(self) -> None:
         """Work until the lease is given back."""
@@ -330,7 +342,7 @@ class Session:
             if arrival.finished
             else None
         )
-        taken = set(self.progress.threads)
+        taken = set(self.progress.threads) if arrival.started else set()
         threads: list[tuple[str, Started]] = []
         for started in arrival.started:
             name = _thread_name(started, taken)
@@ -396,6 +408,7 @@ class Session:
     def commit(self) -> None:
         """Write state and progress in one go; with nothing left to do, give the lease back in that write."""
         self._commits += 1
+        self.progress.cut_off = 0
         while True:
             now = self.clock.now()
             self._planned = self._next(now)

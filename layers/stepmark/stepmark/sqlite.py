@@ -64,6 +64,8 @@ class SqliteStore:
             self.close = finalize(self, self._connection.close)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
+            # a write-ahead log that is soon written over again: to sync one that grows takes twice as long
+            self._connection.execute("PRAGMA wal_autocheckpoint=100")
             self._connection.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise StoreUnavailable(f"{path} can't be opened as a store: {error}") from error

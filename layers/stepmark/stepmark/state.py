@@ -42,6 +42,7 @@ class Codec:
         self._defaults: dict[str, Callable[[], Any]] = {}
         annotations = self._model_fields(cls) if issubclass(cls, BaseModel) else self._dataclass_fields(cls)
         self.fields = tuple(annotations)
+        self._names = frozenset(annotations)
         self._annotations = annotations
         try:
             # TypedDict's functional form takes names that are known only here
@@ -112,10 +113,10 @@ class Codec:
     def values(self, state: Workflow) -> dict[str, Any]:
         """The fields of a state, as they are."""
         own: dict[str, Any] | None = getattr(state, "__dict__", None)
-        if own is not None and len(own) == len(self.fields) and own.keys() == set(self.fields):
+        if own is not None and own.keys() == self._names:
             return own
         for name in own or ():
-            if name not in self.fields and name not in self._cached:
+            if name not in self._names and name not in self._cached:
                 raise StateError(
                     f"{name!r} is no field of {self.cls.__qualname__}: declare it, or it would be lost"
                 )
@@ -126,17 +127,17 @@ class Codec:
 
     def dump(self, state: Workflow) -> str:
         """The state as JSON, without the check that it can be read back."""
-        values = self.values(state)
-        try:
-            return self._adapter.dump_json(values, warnings="error", round_trip=True).decode()
-        except (PydanticSerializationError, ValueError, RecursionError) as error:
-            raise StateError(self._culprit(values, error)) from error
+        return self._dump(self.values(state))
+
+    def load(self, text: str) -> Workflow:
+        """The state from JSON; new fields get their defaults, fields that no longer exist are left out."""
+        return self._make(self._load(text))
 
     def store(self, state: Workflow) -> tuple[str, Workflow]:
         """The state as JSON and as it comes back; a StateError names a field that does not survive."""
-        text = self.dump(state)
-        fresh = self.load(text)
-        before, after = self.values(state), self.values(fresh)
+        before = self.values(state)
+        text = self._dump(before)
+        after = self._load(text)
         if before != after:
             for name in self.fields:
                 if not _survived(before[name], after[name]):
@@ -144,12 +145,17 @@ class Codec:
                         f"field {name!r} of {self.cls.__qualname__} can't be stored: it comes back changed; "
                         f"annotate it with what it holds, a {type(before[name]).__name__}"
                     )
-        return text, fresh
+        return text, self._make(after)
 
-    def load(self, text: str) -> Workflow:
-        """The state from JSON; new fields get their defaults, fields that no longer exist are left out."""
+    def _dump(self, values: dict[str, Any]) -> str:
         try:
-            values = self._adapter.validate_json(text, by_alias=False, by_name=True)
+            return self._adapter.dump_json(values, warnings="error", round_trip=True).decode()
+        except (PydanticSerializationError, ValueError, RecursionError) as error:
+            raise StateError(self._culprit(values, error)) from error
+
+    def _load(self, text: str) -> dict[str, Any]:
+        try:
+            values: dict[str, Any] = self._adapter.validate_json(text, by_alias=False, by_name=True)
         except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, fault["loc"]))
@@ -165,7 +171,7 @@ class Codec:
                     raise StateError(
                         f"field {name!r} of {self.cls.__qualname__} has no stored value: give it a default"
                     )
-        return self._make(values)
+        return values
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of what is stored."""

@@ -10,6 +10,7 @@ from stepmark import (
     Budget,
     Engine,
     For,
+    Go,
     MemoryStore,
     On,
     Retry,
@@ -87,14 +88,7 @@ def test_guarantee_01_a_resume_reads_once_and_writes_once_per_step() -> None:
     store.calls.clear()
     engine.machinery = replace(engine.machinery, budget=Budget())
     engine.resume("1")
-    assert store.calls == [
-        "load",
-        "commit",
-        "commit",
-        "commit",
-        "commit",
-        "load",
-    ]  # read, claim, steps; snapshot
+    assert store.calls == ["load", *["commit"] * 4]  # read, claim, three steps
 
 
 @dataclass
@@ -203,6 +197,55 @@ def test_guarantee_05_a_worker_that_dies_is_replaced_when_its_lease_is_over(
     settle(other)
     assert other.get("1").status is Status.FINISHED
     assert other.get("1").state.count == 3
+
+
+@dataclass
+class Poison(Workflow):
+    mended: bool = False
+
+    def definition(self) -> Section:
+        return Section(
+            Go("other", Wait("for help", On("help", self.on_help))),
+            Step("harmless", self.harmless),
+            Step("poison", self.poison),
+        )
+
+    def harmless(self) -> None: ...
+
+    def poison(self) -> None:
+        if not self.mended:
+            raise MemoryExhausted
+
+    def on_help(self) -> None:
+        self.mended = True
+
+
+class MemoryExhausted(BaseException):
+    """The process is gone."""
+
+
+def test_a_step_that_takes_its_process_down_each_time_is_parked_in_the_end() -> None:
+    store, clock = MemoryStore(), VirtualClock()
+    deaths = 0
+    try:
+        engine_on(store, Poison, clock=clock).start(Poison(), workflow_id="1")
+    except MemoryExhausted:
+        deaths += 1
+    while True:
+        assert deaths < 50
+        engine = engine_on(store, Poison, clock=clock)
+        try:
+            settle(engine)
+        except MemoryExhausted:
+            deaths += 1
+        else:
+            break
+    assert deaths == 21
+    snapshot = engine.get("1")
+    assert snapshot.status is Status.PARKED
+    assert snapshot.error == "poison: the process has died 21 times in a row"
+    engine.callback("1", "help")
+    assert engine.retry("1").status is Status.FINISHED
 
 
 @dataclass

@@ -370,3 +370,38 @@ def test_starting_twice_runs_nothing_twice() -> None:
     again = engine.start(Later(answers=["other"]), workflow_id="1")
     assert not again.created
     assert again.state.answers == []
+
+
+@dataclass
+class SendsToItself(Workflow):
+    seen: list[str] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        return Section(
+            Step("send", self.send),
+            Step("send async", self.send_async),
+            Wait("for the first", On("done", self.on_done)),
+            Wait("for the second", On("done", self.on_done)),
+        )
+
+    def send(self) -> None:
+        self.seen.append(f"sent, {ENGINES[0].callback(current().workflow_id, 'done', 'one')}")
+
+    async def send_async(self) -> None:
+        self.seen.append(f"sent, {ENGINES[0].callback(current().workflow_id, 'done', 'two')}")
+
+    def on_done(self, text: str) -> None:
+        self.seen.append(text)
+
+
+ENGINES: list[LocalEngine] = []
+
+
+def test_a_step_may_send_an_event_to_its_own_workflow() -> None:
+    engine = LocalEngine(SendsToItself)
+    ENGINES[:] = [engine]
+    before = engine.clock.now()
+    snapshot = engine.start(SendsToItself(), workflow_id="1")
+    assert snapshot.status is Status.FINISHED
+    assert snapshot.state.seen == ["sent, None", "sent, None", "one", "two"]
+    assert engine.clock.now() == before

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -90,26 +89,6 @@ def test_guarantee_04_steps_with_into_run_alongside_each_other() -> None:
     # each of the three waits for the two others: one after the other they would never end
     state = LocalEngine(Lookups).start(Lookups()).state
     assert (state.alpha, state.beta, state.gamma) == ("a", "b", "c")
-
-
-@dataclass
-class ThreeSeconds(Workflow):
-    found: list[int] = field(default_factory=list)
-
-    def definition(self) -> Section:
-        return Section(
-            *[Go("look up", Step(f"look {n}", self.look, into=self.found.append), id=n) for n in range(3)]
-        )
-
-    def look(self) -> int:
-        time.sleep(1)
-        return 1
-
-
-def test_guarantee_04_three_one_second_lookups_take_less_than_two_of_them() -> None:
-    began = time.monotonic()
-    assert LocalEngine(ThreeSeconds).start(ThreeSeconds()).state.found == [1, 1, 1]
-    assert time.monotonic() - began < 2
 
 
 @dataclass
