@@ -94,6 +94,9 @@ test-architecture: development ## the rules that hold the house together
 test-e2e: development emulator sam runtime ## the deployed template on the emulator
 	$(PYTEST) tests/e2e
 
+test-load: development emulator sam ## three hundred conversations, twenty at a time; minutes of two cores
+	$(PYTEST) tests/load
+
 e2e: test-e2e ## the same; STACK=<name> takes that stack in your AWS account
 
 lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
@@ -105,7 +108,7 @@ lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
 	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation layers/journeys layers/stepmark
 	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local
 
-.PHONY: test test-unit test-stepmark test-integration test-architecture test-e2e e2e lint
+.PHONY: test test-load test-unit test-stepmark test-integration test-architecture test-e2e e2e lint
 
 # --- stepmark ------------------------------------------------------------------------------------------
 

@@ -3,15 +3,13 @@
 import json
 import time
 import uuid
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import httpx
 from botocore.config import Config
 
-from local.companies import SOURCES, Behaviour, Companies, Source, invented_customer
+from local.companies import SOURCES, Behaviour, Companies, invented_customer
 from local.errors import WarmUpError
 from local.ivr import Ivr
 from local.parallel import in_parallel
@@ -24,6 +22,11 @@ _DEADLINE_SECONDS = 600  # twenty environments of each function are a hundred pr
 _ANSWERS_DEADLINE_SECONDS = 15
 # Long enough for calls that are made at once to overlap, so that each gets an environment of its own.
 _LATENCY_SECONDS = 0.5
+_API_EVENTS: Mapping[str, object] = {
+    "StartIdentificationFunction": {"body": '{"conversationId": "warm-up", "callerNumber": "anonymous"}'},
+    "SetAttributesFunction": {"pathParameters": {"conversationId": "warm-up"}, "body": "{}"},
+    "ReadConversationFunction": {"pathParameters": {"conversationId": "warm-up"}},
+}
 
 
 def warm_up(stack: Stack, companies: Companies, ivr: Ivr, *, at_once: int = 1) -> None:
@@ -33,7 +36,7 @@ def warm_up(stack: Stack, companies: Companies, ivr: Ivr, *, at_once: int = 1) -
 
     Raises `WarmUpError` after ten minutes.
     """
-    in_parallel(lambda _: _call_every_route(ivr), range(at_once))
+    warm_up_api(stack, at_once=at_once)
     # Not through conversations at first: a lookup that a cold start makes late fails, and the emulator then
     # ends its environment, so that the next one is as late.
     warm_up_lookups(stack, companies, at_once=at_once)
@@ -54,7 +57,26 @@ def warm_up_lookups(stack: Stack, companies: Companies, *, at_once: int = 1) -> 
 
     Needed again after a lookup that failed: the emulator ends its environment, where AWS keeps it.
     """
-    calls = [(source, number) for source in SOURCES for number in _prepare_callers(companies, at_once)]
+    deadline_at = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    calls: list[tuple[str, object]] = []
+    for source in SOURCES:
+        for number in _prepare_callers(companies, at_once):
+            event: LookupEvent = {
+                "conversationId": "warm-up",
+                "callerNumber": number,
+                "deadlineAt": deadline_at,
+            }
+            calls.append((f"Lookup{source.capitalize()}Function", event))
+    _invoke_at_once(stack, calls)
+
+
+def warm_up_api(stack: Stack, *, at_once: int = 1, functions: Sequence[str] = tuple(_API_EVENTS)) -> None:
+    """Start `at_once` environments of each function behind the API; no company is asked about anybody."""
+    _invoke_at_once(stack, [(name, _API_EVENTS[name]) for name in functions for _ in range(at_once)])
+
+
+def _invoke_at_once(stack: Stack, calls: Sequence[tuple[str, object]]) -> None:
+    """Invoke functions, by their names in the template, past the API and its time-outs."""
     resources = stack.session.client("cloudformation", endpoint_url=stack.endpoint)
     functions = stack.session.client(
         "lambda",
@@ -66,22 +88,14 @@ def warm_up_lookups(stack: Stack, companies: Companies, *, at_once: int = 1) -> 
         ),
     )
     names = {
-        source: resources.describe_stack_resource(
-            StackName=stack.name, LogicalResourceId=f"Lookup{source.capitalize()}Function"
-        )["StackResourceDetail"]["PhysicalResourceId"]
-        for source in SOURCES
+        name: resources.describe_stack_resource(StackName=stack.name, LogicalResourceId=name)[
+            "StackResourceDetail"
+        ]["PhysicalResourceId"]
+        for name, _ in calls
     }
-
-    def invoke(call: tuple[Source, str]) -> None:
-        source, number = call
-        event: LookupEvent = {
-            "conversationId": "warm-up",
-            "callerNumber": number,
-            "deadlineAt": (datetime.now(UTC) + timedelta(hours=1)).isoformat(),
-        }
-        functions.invoke(FunctionName=names[source], Payload=json.dumps(event))
-
-    in_parallel(invoke, calls)
+    in_parallel(
+        lambda call: functions.invoke(FunctionName=names[call[0]], Payload=json.dumps(call[1])), calls
+    )
 
 
 def _prepare_callers(companies: Companies, count: int) -> list[str]:
@@ -91,18 +105,6 @@ def _prepare_callers(companies: Companies, count: int) -> list[str]:
         companies.know(source, {number: invented_customer(source, number) for number in numbers})
         companies.behave(source, by_number=dict.fromkeys(numbers, behaviour))
     return numbers
-
-
-def _call_every_route(ivr: Ivr) -> None:
-    """Reach every function behind the API, and no lookup: nobody is asked about a withheld number."""
-    conversation_id = f"warm-up-{uuid.uuid4()}"
-    late = httpx.TimeoutException  # the environment goes on starting all the same
-    with suppress(late):
-        ivr.start(conversation_id, "anonymous")
-    with suppress(late):
-        ivr.set_attributes(conversation_id, {"reason": "warm-up"})
-    with suppress(late):
-        ivr.read(conversation_id)
 
 
 def _take_call(ivr: Ivr, number: str) -> Mapping[str, str]:

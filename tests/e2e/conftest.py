@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from local import ivr as ivr_module
+from local import processes
 from local import system as system_module
 from local.companies import Companies
 from local.ivr import Ivr
@@ -17,7 +18,6 @@ from local.stack import Stack
 from local.system import System
 from local.warm_up import warm_up, warm_up_lookups
 
-AT_ONCE = 20  # as many calls as two cores carry
 # Tests come in bursts that no telephone exchange sends.
 PARAMETERS = {"DefaultRegion": "FR", "ThrottlingRateLimit": "10000", "ThrottlingBurstLimit": "5000"}
 
@@ -28,6 +28,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System | None]:
     if os.environ.get("STACK"):
         yield None
         return
+    processes.interruptible()  # or a run that somebody terminates would leave all of it running
     with system_module.running(tmp_path_factory.mktemp("system"), parameters=PARAMETERS) as everything:
         yield everything
 
@@ -43,7 +44,7 @@ def ivr(system: System | None, stack: Stack) -> Iterator[Ivr]:
     """An IVR that calls the stack under test, whose functions are warm on this machine."""
     with ivr_module.calling(stack) as caller:
         if system is not None:
-            warm_up(stack, system.companies, caller, at_once=AT_ONCE)
+            warm_up(stack, system.companies, caller)
         yield caller
 
 

@@ -11,6 +11,7 @@ import pytest
 from local.companies import SOURCES, Behaviour, Companies, Fault, Source, invented_customer
 from local.ivr import Ivr, Reply
 from local.stack import Stack
+from local.warm_up import warm_up_api
 
 
 def new_id() -> str:
@@ -160,7 +161,8 @@ def test_a_repeated_start_runs_nothing_twice(ivr: Ivr, companies: Companies) -> 
     assert (conflict.status, conflict.document["error"]["code"]) == (409, "CALLER_NUMBER_CONFLICT")
 
 
-def test_twenty_equal_starts_at_once_run_one_execution(ivr: Ivr, companies: Companies) -> None:
+def test_twenty_equal_starts_at_once_run_one_execution(ivr: Ivr, companies: Companies, stack: Stack) -> None:
+    warm_up_api(stack, at_once=20, functions=["StartIdentificationFunction"])
     number, conversation_id = "+33639981008", new_id()
     know(companies, number, "gamma")
     barrier = threading.Barrier(20)

@@ -99,12 +99,11 @@ def test_hundreds_of_lookups_at_once_each_find_their_own_caller(
     source: Source, cloud: Cloud, companies: Companies
 ) -> None:
     """They share an event loop, a client and a token; an answer must not reach another's caller."""
-    numbers = [f"+3367{index:07}" for index in range(400)]
+    numbers = [f"+3367{index:07}" for index in range(300)]
     known = {number: invented_customer(source, number) for number in numbers[::2]}
     companies.know(source, known)
-    companies.behave(source, Behaviour(latency=0.05))
-    with ThreadPoolExecutor(40) as threads:
-        answers = list(threads.map(lambda number: ask(cloud, source, number, seconds=30), numbers))
+    with ThreadPoolExecutor(12) as threads:
+        answers = list(threads.map(lambda number: ask(cloud, source, number), numbers))
     for number, answer in zip(numbers, answers, strict=True):
         found = answer["identity"]["customerId"] if answer["outcome"] == "MATCH" else None
         assert found == (known[number].customer_id if number in known else None)

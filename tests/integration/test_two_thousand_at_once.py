@@ -56,7 +56,7 @@ def statuses_in_table(cloud: Cloud) -> Counter[str]:
     return counted
 
 
-@pytest.mark.timeout(300)  # a minute on two cores that have nothing else to do
+@pytest.mark.timeout(600)  # a minute and a half on two cores that have nothing else to do
 def test_each_caller_gets_its_own_identity(monkeypatch: pytest.MonkeyPatch) -> None:
     # The deadline is far: writing 2,000 conversations takes moto longer than a call would wait.
     with deployed({"LookupDeadlineSeconds": "1000"}) as cloud, ThreadPoolExecutor(AT_ONCE) as threads:

@@ -105,6 +105,7 @@ class Oracle:
             self._spawn("main", self.program, "")
         except EndWorkflow as end:
             self.finished, self.result = True, end.result
+            self.strands.clear()
             return
         self.finished = not self.strands
         self._settle()

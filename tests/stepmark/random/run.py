@@ -49,12 +49,23 @@ def act(engine: Engine, clock: VirtualClock, action: Action, number: int) -> Any
 
 def compare(snapshot: Snapshot, oracle: Oracle) -> None:
     """Everything that can be seen of a workflow."""
-    assert str(snapshot.status) == oracle.status
-    assert snapshot.state.values == oracle.values
-    assert snapshot.state.field_value == oracle.field_value
-    assert snapshot.state.trace == oracle.trace
-    assert {name: thread.at for name, thread in snapshot.threads.items()} == oracle.positions()
-    assert snapshot.result == oracle.result
+    seen = (
+        str(snapshot.status),
+        snapshot.state.values,
+        snapshot.state.field_value,
+        snapshot.state.trace,
+        {name: thread.at for name, thread in snapshot.threads.items()},
+        snapshot.result,
+    )
+    wanted = (
+        oracle.status,
+        oracle.values,
+        oracle.field_value,
+        oracle.trace,
+        oracle.positions(),
+        oracle.result,
+    )
+    assert seen == wanted, f"{seen}\nis not\n{wanted}"
 
 
 def handler_effects() -> list[str]:

@@ -68,8 +68,8 @@ def test_a_company_that_never_answers_ends_with_the_budget(source: str, company:
 def test_a_slow_drip_ends_with_the_budget(source: str, company: MakeCompany) -> None:
     drip = Drip()
     company(httpx.Response(200, stream=drip))
-    with pytest.raises(SourceUnavailable, match=rf"^{source} gave no answer within 0\.2 s$"):
-        ask_within(source, 0.2)
+    with pytest.raises(SourceUnavailable, match=rf"^{source} gave no answer within 0\.5 s$"):
+        ask_within(source, 0.5)
     assert drip.bytes_sent > 0
     assert drip.is_closed
 
@@ -84,16 +84,16 @@ def test_the_budget_covers_token_request_and_retry_together(company: MakeCompany
     """Each part alone would fit into the budget; all of them do not."""
 
     async def slow_token(_request: httpx.Request) -> httpx.Response:
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.3)
         return token("slow")
 
     async def slow_failure(_request: httpx.Request) -> httpx.Response:
-        await asyncio.sleep(0.15)
+        await asyncio.sleep(0.3)
         return httpx.Response(503)
 
     asked = company(slow_failure, never, token_replies=[slow_token])
-    with pytest.raises(SourceUnavailable, match=r"^gamma gave no answer within 0\.5 s$"):
-        ask_within("gamma", 0.5)
+    with pytest.raises(SourceUnavailable, match=r"^gamma gave no answer within 1\.5 s$"):
+        ask_within("gamma", 1.5)
     assert len(asked.lookups) == 2
 
 
@@ -175,10 +175,10 @@ def test_credentials_go_to_the_company_and_nowhere_else(
     """A proxy from the environment has no say; the company's replies come only without one."""
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
     monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")
-    client._http.cache_clear()
+    made_now = client._http.__wrapped__()
+    monkeypatch.setattr(client, "_http", lambda: made_now)
     asked = company(httpx.Response(503), PROTOCOLS[source].knows())
     PROTOCOLS[source].ask()
-    client._http.cache_clear()
     for request in [*asked.lookups, *asked.token_requests]:
         assert request.url.scheme == "https"
         assert request.url.host == f"{source}.example"

@@ -8,9 +8,11 @@ import pytest
 
 from local.companies import SOURCES, Behaviour, Companies, Source, invented_customer
 from local.ivr import Ivr
-from tests.e2e.conftest import AT_ONCE
+from local.stack import Stack
+from local.warm_up import warm_up
 
 CONVERSATIONS = 300
+AT_ONCE = 20  # as many calls as two cores carry
 
 
 class Call(NamedTuple):
@@ -21,8 +23,11 @@ class Call(NamedTuple):
     source: Source
 
 
-@pytest.mark.timeout(600, func_only=True)  # three hundred calls at the emulator's pace
-def test_each_of_300_conversations_gets_its_own_callers_identity(ivr: Ivr, companies: Companies) -> None:
+@pytest.mark.timeout(1200, func_only=True)  # three hundred calls at the emulator's pace
+def test_each_of_300_conversations_gets_its_own_callers_identity(
+    ivr: Ivr, companies: Companies, stack: Stack
+) -> None:
+    warm_up(stack, companies, ivr, at_once=AT_ONCE)
     calls = [
         Call(str(uuid.uuid4()), f"+3363997{n:04}", SOURCES[n % len(SOURCES)]) for n in range(CONVERSATIONS)
     ]
