@@ -1,4 +1,4 @@
-"""A workflow for real worker processes: `python -m tests.stepmark.processes.chain STORE` is such a worker."""
+"""A workflow for real workers; `python -m tests.stepmark.processes.chain STORE LEASE_SECONDS` is one."""
 
 import os
 import sys
@@ -55,6 +55,6 @@ class Chain(Workflow, name="chain"):
 
 
 if __name__ == "__main__":
-    engine = Engine([Chain], store=SqliteStore(sys.argv[1]), lease_seconds=0.5)
+    engine = Engine([Chain], store=SqliteStore(sys.argv[1]), lease_seconds=float(sys.argv[2]))
     print("ready", flush=True)
     run_worker(engine, poll_seconds=0.02, concurrency=2)
