@@ -5,7 +5,9 @@ from __future__ import annotations
 import inspect
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import takewhile
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
@@ -111,24 +113,47 @@ class NoPayload:
 
 def payload_type(handler: object) -> Any:
     """What a handler (of On) wants as its payload: a type, Any when it has no annotation, or NoPayload."""
+    if type(handler) is MethodType and not getattr(handler.__func__, "__closure__", None):  # most are
+        return _parameter(handler.__func__, 1, frozenset())
     if handler is None or isinstance(handler, Timeout):
         return NoPayload
     if isinstance(handler, Handler):
-        return _parameter(type(handler).handle, 2)
-    function = getattr(handler, "__func__", handler)
-    return _parameter(function, 0 if function is handler else 1)
+        return _handle_type(type(handler))
+    function, given, named = handler, 0, frozenset[str]()
+    while isinstance(function, partial):
+        given, named, function = given + len(function.args), named | set(function.keywords), function.func
+    if not isinstance(function, FunctionType | MethodType) and isinstance(
+        getattr(type(function), "__call__", None),  # noqa: B004 - the method is wanted
+        FunctionType,
+    ):
+        function = MethodType(type(function).__call__, function)
+    if isinstance(function, MethodType):
+        given, function = given + 1, function.__func__
+    # a closure is made anew with every tree, and holds a state: to keep it would fill the memory
+    find = _parameter.__wrapped__ if getattr(function, "__closure__", None) else _parameter
+    return find(function, given, named)
 
 
 @lru_cache(maxsize=4096)
-def _parameter(function: Callable[..., object], skip: int) -> Any:
+def _handle_type(cls: type[Handler]) -> Any:
+    found = _parameter.__wrapped__(cls.handle, 2, frozenset())
+    if found is NoPayload:
+        raise DefinitionError(f"{cls.__qualname__}.handle must take a request and a payload")
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _parameter(function: Callable[..., object], given: int, named: frozenset[str]) -> Any:
+    """The annotation of the parameter after the first `given`, which a partial does not give by name."""
     name = getattr(function, "__qualname__", repr(function))
     try:
-        parameters = list(inspect.signature(function).parameters.values())[skip:]
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return Any
-    parameters = [
-        p for p in parameters if p.kind in {p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD, p.VAR_POSITIONAL}
-    ]
+    positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
+    rest = [p for p in parameters if p.kind is p.VAR_POSITIONAL]
+    parameters = [p for p in parameters if p.kind in positional][given:]
+    parameters = list(takewhile(lambda p: p.name not in named, parameters)) + rest
     if not parameters:
         return NoPayload
     if sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in parameters) > 1:
@@ -152,11 +177,23 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
         raise DefinitionError(f"a payload can't be checked against {annotation!r}: {error}") from error
 
 
-def check_payload(handler: object) -> None:
-    """Raise DefinitionError when a handler's annotation is of no use."""
+def check_handler(handler: object, event: str) -> None:
+    """Raise DefinitionError when it can't be an event's handler, or its annotation is of no use."""
+    if handler is None or isinstance(handler, Timeout):
+        return
+    if type(handler) is not MethodType:
+        _check_kind(handler, event)
     annotation = payload_type(handler)
     if annotation is not NoPayload:
         _adapter(annotation)
+
+
+def _check_kind(handler: object, event: str) -> None:
+    a_class = isinstance(handler, type) and issubclass(handler, Handler | Timeout)
+    if a_class or not (callable(handler) or isinstance(handler, Handler)):
+        raise DefinitionError(f"event {event!r}: its handler must be a callable, a Handler or a Timeout")
+    if isinstance(handler, Handler) and not (handler.retry is None or isinstance(handler.retry, Retry)):
+        raise DefinitionError(f"event {event!r}: its handler's retry must be a Retry")
 
 
 def decode_payload(handler: object, payload: str, event: str) -> Any:

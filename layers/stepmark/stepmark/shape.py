@@ -2,7 +2,7 @@
 
 A definition is built again after every change of the state, but its shape (which statements, nested how)
 hardly ever changes. So the shape is checked and indexed once, and a built tree is read through the paths
-found then.
+found then. Handlers are no part of the shape: they are checked whenever a tree is built.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from stepmark.errors import DefinitionError
-from stepmark.handlers import Handler, check_payload
+from stepmark.handlers import check_handler
+from stepmark.retry import Retry
+from stepmark.state import codec_of
 from stepmark.statements import (
     MAIN,
     Branch,
@@ -30,7 +32,6 @@ from stepmark.statements import (
     Statement,
     Step,
     Switch,
-    Timeout,
     Wait,
     WaitFor,
 )
@@ -68,14 +69,19 @@ class Node:
 
 
 class Shape:
-    """All statements of a definition by name, for each thread that it can have."""
+    """All statements of a definition by name, for each thread that it can have.
 
-    def __init__(self, section: Statement) -> None:
+    cls: the class whose fields the steps' results go into, if there is one.
+    """
+
+    def __init__(self, section: Statement, cls: type[Workflow] | None) -> None:
+        self._fields = None if cls is None else codec_of(cls).fields
         self.root = Node(Section, "", None, 0)
         self._found: dict[str, Node] = {}
         self._by_root: dict[Node, dict[str, Node]] = {}
         self.threads: dict[str, list[Node]] = {}
         self.events: dict[str, list[Node]] = {}
+        self.handled: list[Node] = []  # every On
         self._add(section, self.root, prefixes=("",), root=self.root, loop=None)
 
     def roots(self, go: str | None) -> list[Node]:
@@ -88,7 +94,7 @@ class Shape:
 
     def names(self, root: Node) -> list[str]:
         """The statements at which a thread can be."""
-        return sorted({node.name for node in self._by_root[root].values() if node.kind is not Branch})
+        return sorted({node.name for node in self._by_root[root].values()})
 
     # -- building -------------------------------------------------------------------------------------
 
@@ -99,7 +105,7 @@ class Shape:
         node.root = root
         node.loop = loop
         self._by_root.setdefault(root, {})
-        _check(statement, node)
+        _check(statement, node, self._fields)
         if isinstance(statement, Scope):
             own = (statement.name, *statement.aliases)
             prefixes = tuple(f"{before}{name}{SEPARATOR}" for before, name in product(prefixes, own))
@@ -120,17 +126,20 @@ class Shape:
             inner.plural = isinstance(child, Go) and child.id is not None
             if child.name and not isinstance(child, Scope):
                 names = [f"{before}{name}" for name in (child.name, *child.aliases) for before in prefixes]
-                inner.name = names[0]
-                inner.aliases = tuple(names[1:])
-                if isinstance(child, On):
-                    for name in names:
-                        self.events.setdefault(name, []).append(inner)
-                else:
-                    self._name(inner, names, root)
+                self._name(inner, names, root)
             self._add(child, inner, prefixes=prefixes, root=root, loop=loop)
         _check_inside(statement, node)
 
     def _name(self, node: Node, names: list[str], root: Node) -> None:
+        """Note a statement's name and its aliases, for what can be looked up by them."""
+        node.name, node.aliases = names[0], tuple(names[1:])
+        if node.kind is Branch:
+            return  # no thread is ever at a branch: its name is for people
+        if node.kind is On:
+            self.handled.append(node)
+            for name in names:
+                self.events.setdefault(name, []).append(node)
+            return
         for name in names:
             other = self._found.get(name)
             if other is not None and not _siblings(other, node):
@@ -163,7 +172,7 @@ def _gos(node: Node) -> list[Node]:
 _INSIDE: dict[type[Statement], tuple[type[Statement], ...]] = {If: (Branch,), Switch: (Branch,), Wait: (On,)}
 
 
-def _check(statement: Statement, node: Node) -> None:
+def _check(statement: Statement, node: Node, fields: tuple[str, ...] | None) -> None:
     """What is wrong with the statement itself, given where it stands."""
     what = (
         f"{type(statement).__name__} {node.name or statement.name!r}"
@@ -179,13 +188,7 @@ def _check(statement: Statement, node: Node) -> None:
             raise DefinitionError(f"{what} stands alone: put it into a Switch")
         if wanted is not None and not isinstance(statement, wanted):
             raise DefinitionError(f"{what} can't stand directly in {parent.kind.__name__} {parent.name!r}")
-    names: tuple[object, ...] = (statement.name, *statement.aliases)
-    if not all(isinstance(name, str) for name in names):
-        raise DefinitionError(f"{what}: its name and its aliases must be strings")
-    if not statement.name and isinstance(statement, Step | Branch | For | Wait | On | WaitFor | Go | Scope):
-        raise DefinitionError(f"a {type(statement).__name__} has an empty name")
-    if isinstance(statement, Go) and MAIN in {node.name, *node.aliases}:
-        raise DefinitionError(f"Go {MAIN!r}: that name belongs to the thread a workflow starts with")
+    _check_names(statement, node, what)
     if isinstance(statement, Break | Continue) and node.loop is None:
         around = (
             ""
@@ -193,31 +196,33 @@ def _check(statement: Statement, node: Node) -> None:
             else f" (a thread such as {node.root.name!r} can't leave a loop outside)"
         )
         raise DefinitionError(f"{what} outside a loop{_where(node)}{around}")
-    _check_functions(statement, what)
-
-
-def _check_functions(statement: Statement, what: str) -> None:
     if isinstance(statement, Step):
-        if not callable(statement.action):
-            raise DefinitionError(f"{what}: its action must be callable, without calling it")
-        if (
-            statement.into is not None
-            and not isinstance(statement.into, str)
-            and not callable(statement.into)
-        ):
-            raise DefinitionError(f"{what}: into must be a field's name or a callable")
-    elif isinstance(statement, On):
-        handler = statement.handler
-        given_class = isinstance(handler, type) and issubclass(handler, Handler | Timeout)
-        if given_class or not (
-            handler is None or callable(handler) or isinstance(handler, Handler | Timeout)
-        ):
-            raise DefinitionError(
-                f"event {statement.name!r}: its handler must be a callable, a Handler or a Timeout"
-            )
-        check_payload(statement.handler)
-    elif isinstance(statement, WaitFor) and not (statement.handler is None or callable(statement.handler)):
+        _check_step(statement, node, fields)
+    if isinstance(statement, WaitFor) and not (statement.handler is None or callable(statement.handler)):
         raise DefinitionError(f"{what}: its handler must be callable, without calling it")
+
+
+def _check_names(statement: Statement, node: Node, what: str) -> None:
+    names: tuple[object, ...] = (statement.name, *statement.aliases)
+    if not all(isinstance(name, str) for name in names):
+        raise DefinitionError(f"{what}: its name and its aliases must be strings")
+    if not statement.name and isinstance(statement, Step | Branch | For | Wait | On | WaitFor | Go | Scope):
+        raise DefinitionError(f"a {type(statement).__name__} has an empty name")
+    if isinstance(statement, Go) and MAIN in {node.name, *node.aliases}:
+        raise DefinitionError(f"Go {MAIN!r}: that name belongs to the thread a workflow starts with")
+
+
+def _check_step(step: Step, node: Node, fields: tuple[str, ...] | None) -> None:
+    what, into = f"Step {node.name!r}", step.into
+    if not callable(step.action):
+        raise DefinitionError(f"{what}: its action must be callable, without calling it")
+    if not (step.retry is None or isinstance(step.retry, Retry)):
+        raise DefinitionError(f"{what}: retry must be a Retry")
+    if not (into is None or isinstance(into, str) or callable(into)):
+        raise DefinitionError(f"{what}: into must be a field's name or a callable")
+    if isinstance(into, str) and fields is not None and into not in fields:
+        known = ", ".join(map(repr, fields)) or "none"
+        raise DefinitionError(f"{what}: into={into!r} is no field of the state; it has: {known}")
 
 
 def _check_inside(statement: Statement, node: Node) -> None:
@@ -225,11 +230,14 @@ def _check_inside(statement: Statement, node: Node) -> None:
     if isinstance(statement, Wait):
         if not node.body:
             raise DefinitionError(f"Wait {node.name!r} waits for no event: give it an On")
-        names = [name for event in node.body for name in (event.name, *event.aliases)]
-        twice = next((name for name in names if names.count(name) > 1), None)
+        twice = _twice(node)
         if twice:
             raise DefinitionError(f"duplicate name {twice!r}: Wait {node.name!r} has two events of this name")
-    elif isinstance(statement, Switch):
+    elif isinstance(statement, If | Switch):
+        twice = _twice(node)
+        if twice:
+            kind = type(statement).__name__
+            raise DefinitionError(f"duplicate name {twice!r}: one {kind} has two branches of this name")
         if any(isinstance(case, Default) for case in statement.body[:-1]):
             raise DefinitionError(
                 "a Default must be the last of its Switch: the cases after it would never run"
@@ -238,6 +246,11 @@ def _check_inside(statement: Statement, node: Node) -> None:
         raise DefinitionError(
             f"loop {node.name!r} can never change: inside it is no Step, no Wait, no WaitFor, and no way out"
         )
+
+
+def _twice(node: Node) -> str | None:
+    names = [name for child in node.body for name in (child.name, *child.aliases)]
+    return next((name for name in names if names.count(name) > 1), None)
 
 
 def _can_change(node: Node) -> bool:
@@ -286,20 +299,24 @@ _LIMIT = 512
 _shapes: OrderedDict[Any, Shape] = OrderedDict()
 
 
-def tree_of(section: Section) -> Tree:
+def tree_of(section: Section, cls: type[Workflow] | None = None) -> Tree:
     """A definition with its shape; DefinitionError names the statement that is wrong."""
     if not isinstance(section, Section):
         raise DefinitionError(f"definition() must return a Section, not {type(section).__name__}")
+    key = (cls, section.key)
     try:
-        shape = _shapes.get(section.key)
+        shape = _shapes.get(key)
     except TypeError as error:
         raise DefinitionError(f"names and aliases must be strings, aliases a tuple: {error}") from error
     if shape is None:
-        shape = Shape(section)
-        _shapes[section.key] = shape
+        shape = Shape(section, cls)
+        _shapes[key] = shape
         if len(_shapes) > _LIMIT:
             _shapes.popitem(last=False)
-    return Tree(section, shape)
+    tree = Tree(section, shape)
+    for node in shape.handled:
+        check_handler(tree[node].handler, node.name)
+    return tree
 
 
 def build(state: Workflow) -> Tree:
@@ -310,4 +327,4 @@ def build(state: Workflow) -> Tree:
         raise DefinitionError(
             f"definition() of {type(state).__qualname__} raised {type(error).__name__}: {error}"
         ) from error
-    return tree_of(section)
+    return tree_of(section, type(state))

@@ -24,8 +24,8 @@ type Aliases = tuple[str, ...]
 class Statement:
     """The base of all statements, for annotations.
 
-    `key` tells two shapes of a definition apart (kinds, names and nesting, but no condition);
-    `body` holds the direct children.
+    `key` tells two shapes of a definition apart (kinds, names and nesting, but no condition), and what is
+    wrong from what is right; `body` holds the direct children.
     """
 
     __slots__ = ("aliases", "body", "key", "name")
@@ -119,7 +119,10 @@ class Step(Statement):
         self.into = into
         self.retry = retry
         self.aliases = aliases
-        self.key = (Step, name, aliases) if aliases else name
+        self.key = name  # of by far the most: the shorter, the faster
+        if aliases or into is not None or retry is not None or not callable(action):
+            target = into if into is None or isinstance(into, str) else callable(into)
+            self.key = (Step, name, aliases, callable(action), target, type(retry))
 
 
 class Branch(Statement):
@@ -349,7 +352,7 @@ class WaitFor(Statement):
         self.cond = cond
         self.handler = handler
         self.aliases = aliases
-        self.key = (WaitFor, name, aliases)
+        self.key = (WaitFor, name, aliases, handler is None or callable(handler))
 
 
 class Go(Statement):

@@ -19,9 +19,12 @@ from stepmark import (
     Finish,
     For,
     Go,
+    Handler,
     If,
     MemoryStore,
     On,
+    Request,
+    Retry,
     Return,
     Scope,
     Section,
@@ -149,6 +152,90 @@ def test_guarantee_11_a_wrong_definition_is_refused_with_the_statement_named(how
         engine.start(Given(how), workflow_id="1")
     assert WRONG[how][1] in str(raised.value)
     assert engine.store.load("1") is None
+
+
+class OneArgument(Handler[str, None]):
+    def handle(self, request: Request[None]) -> None: ...  # type: ignore[override] # what is wrong with it
+
+
+class BadRetry(Task):
+    retry = 3  # type: ignore[assignment] # what is wrong with it
+
+
+# each stands for a good statement of the same name in the definition below
+SPOILED: dict[str, tuple[dict[str, Any], str]] = {
+    "a step that was called": ({"action": None}, "its action must be callable"),
+    "a field that is not there": ({"into": "nope"}, "into='nope' is no field of the state; it has: 'found'"),
+    "a result that goes nowhere": ({"into": 5}, "into must be a field's name or a callable"),
+    "a number for a Retry": ({"retry": 3}, "retry must be a Retry"),
+    "a number for a handler": ({"handler": 5}, "event 'e': its handler must be a callable"),
+    "a handler with two parameters": ({"handler": operator.add}, "one payload"),
+    "a Handler that takes no payload": (
+        {"handler": OneArgument()},
+        "OneArgument.handle must take a request and a payload",
+    ),
+    "a Handler with a number for a Retry": ({"handler": BadRetry()}, "retry must be a Retry"),
+    "a payload nobody can check": ({"handler": on_odd}, "Odd"),
+    "a condition's handler that was called": ({"met": 5}, "its handler must be callable"),
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+@pytest.mark.parametrize("good_first", [True, False])
+def test_guarantee_11_what_is_wrong_is_found_whatever_was_built_before(how: str, good_first: bool) -> None:
+    wrong: dict[str, Any] = {}
+
+    @dataclass
+    class Fields(Workflow):
+        found: str = ""
+
+        def definition(self) -> Section:
+            given: Any = {
+                "action": str,
+                "into": "found",
+                "retry": Retry(),
+                "handler": None,
+                "met": None,
+            } | wrong
+            return Section(
+                Step("s", given["action"], into=given["into"], retry=given["retry"]),
+                Wait("w", On("e", given["handler"])),
+                WaitFor("f", self.found == "", given["met"]),
+            )
+
+    if good_first:
+        assert LocalEngine(Fields).start(Fields()).status is Status.WAITING
+    wrong.update(SPOILED[how][0])
+    with pytest.raises(DefinitionError) as raised:
+        LocalEngine(Fields).start(Fields())
+    assert SPOILED[how][1] in str(raised.value)
+
+
+def test_guarantee_11_the_fields_of_one_class_say_nothing_of_another_with_the_same_statements() -> None:
+    @dataclass
+    class Has(Workflow):
+        found: str = ""
+
+        def definition(self) -> Section:
+            return Section(Step("s", str, into="found"))
+
+    @dataclass
+    class HasNot(Workflow):
+        definition = Has.definition
+
+    assert LocalEngine(Has).start(Has()).status is Status.FINISHED
+    with pytest.raises(DefinitionError, match="it has: none"):
+        LocalEngine(HasNot).start(HasNot())
+
+
+def test_branches_of_one_name_may_stand_in_several_places_for_no_thread_is_ever_there() -> None:
+    tree = Section(
+        If(True, "yes", step("a")).else_("otherwise", step("b")),
+        If(True, "yes", step("c")).else_("otherwise", step("otherwise")),
+    )
+    assert check(tree, []) == []
+    with pytest.raises(DefinitionError, match="one Switch has two branches"):
+        check(Section(Switch(Case(True, "c"), Default("c"))), [])
 
 
 @dataclass
