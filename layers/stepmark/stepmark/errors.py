@@ -109,3 +109,18 @@ class DoNotRetry(PermanentError):
 
 class VersionConflict(Exception):
     """A store refuses a commit because the record is no longer at the expected version."""
+
+
+_MOST_TEXT_BYTES = 2_000
+
+
+def text_of(error: BaseException) -> str:
+    """What an error says, fit to be stored: within 2 KB, in UTF-8, whatever its __str__ does."""
+    try:
+        text = str(error)
+    except Exception as problem:  # noqa: BLE001 - the user's class may raise anything
+        text = f"(its text can't be read: {type(problem).__name__})"
+    whole = text[: _MOST_TEXT_BYTES + 1].encode(errors="backslashreplace")
+    if len(whole) <= _MOST_TEXT_BYTES:
+        return whole.decode()
+    return f"{whole[:_MOST_TEXT_BYTES].decode(errors='ignore')}... ({len(text):,} characters)"

@@ -1,6 +1,8 @@
 """How often a step is tried again, and how long it waits in between."""
 
 from dataclasses import dataclass
+from inspect import isclass
+from math import inf
 from random import SystemRandom
 
 from stepmark.errors import PermanentError
@@ -16,6 +18,7 @@ class Retry:
     first_delay, longest_delay: seconds. factor: each delay is that much longer than the one before.
     jitter: 0 to 1, the share of a delay that is left to chance.
     on: the errors that are worth another attempt; all others, and every DoNotRetry, park the thread at once.
+    Raises ValueError or TypeError for what makes no sense.
     """
 
     attempts: int = 5
@@ -28,12 +31,15 @@ class Retry:
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ValueError("Retry(attempts=...) counts the first attempt: give at least 1")
-        if self.first_delay < 0 or self.longest_delay < 0:
-            raise ValueError("Retry: a delay can't be negative")
-        if self.factor < 1:
+        if not (0 <= self.first_delay < inf and 0 <= self.longest_delay < inf):
+            raise ValueError("Retry: a delay must be a number of seconds that is not negative")
+        if not self.factor >= 1:
             raise ValueError("Retry(factor=...) must be 1 or more")
         if not 0 <= self.jitter <= 1:
             raise ValueError("Retry(jitter=...) must lie between 0 and 1")
+        on: object = self.on
+        if not (isinstance(on, tuple) and all(isclass(each) and issubclass(each, Exception) for each in on)):
+            raise TypeError("Retry(on=...) must be a tuple of exception classes, such as (ConnectionError,)")
 
     def delay(self, failures: int, error: Exception) -> float | None:
         """The seconds to wait after that many failures, or None when there is no further attempt."""

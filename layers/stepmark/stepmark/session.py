@@ -16,7 +16,14 @@ from pydantic_core import from_json
 
 from stepmark import waiting
 from stepmark.context import StepContext
-from stepmark.errors import DefinitionError, RecordTooLarge, StateError, UnknownStatement, VersionConflict
+from stepmark.errors import (
+    DefinitionError,
+    RecordTooLarge,
+    StateError,
+    UnknownStatement,
+    VersionConflict,
+    text_of,
+)
 from stepmark.handlers import encode
 from stepmark.ledger import Budget, Ledger, Machinery
 from stepmark.record import Event, Progress, Record, Status, Thread, Trouble
@@ -87,7 +94,7 @@ class Session:
             self._tree = build(self._state)
         except (StateError, DefinitionError) as error:
             self._broken = error
-            self.progress.error = str(error)
+            self.progress.error = text_of(error)
 
     @property
     def tree(self) -> Tree:
@@ -362,7 +369,7 @@ class Session:
         except DefinitionError:
             raise
         except Exception as error:
-            raise DefinitionError(f"a condition raised {type(error).__name__}: {error}") from error
+            raise DefinitionError(f"a condition raised {type(error).__name__}: {text_of(error)}") from error
         result = (
             from_json(encode(arrival.result, "the result of Finish", StateError))
             if arrival.finished
@@ -524,7 +531,7 @@ def node_of(tree: Tree, thread: Thread) -> Node:
 
 def told(what: str, error: Exception) -> str:
     """An error as text that is stored and shown to operators."""
-    return f"{what}: {type(error).__name__}: {error}"
+    return f"{what}: {type(error).__name__}: {text_of(error)}"
 
 
 def _thread_name(started: Started, taken: set[str]) -> str:

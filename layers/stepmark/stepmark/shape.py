@@ -11,7 +11,7 @@ from collections import OrderedDict
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from stepmark.errors import DefinitionError
+from stepmark.errors import DefinitionError, text_of
 from stepmark.handlers import check_handler
 from stepmark.retry import Retry
 from stepmark.state import codec_of
@@ -325,6 +325,6 @@ def build(state: Workflow) -> Tree:
         section = state.definition()
     except Exception as error:
         raise DefinitionError(
-            f"definition() of {type(state).__qualname__} raised {type(error).__name__}: {error}"
+            f"definition() of {type(state).__qualname__} raised {type(error).__name__}: {text_of(error)}"
         ) from error
     return tree_of(section, type(state))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, Vali
 from pydantic_core import PydanticSerializationError, from_json
 from typing_extensions import TypedDict
 
-from stepmark.errors import StateError
+from stepmark.errors import StateError, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -162,6 +162,9 @@ class Codec:
             raise StateError(
                 f"field {where!r} of {self.cls.__qualname__} can't be restored: {fault['msg']}"
             ) from error
+        except Exception as error:  # a validator of the user's may raise anything
+            reason = f"{type(error).__name__}: {text_of(error)}"
+            raise StateError(f"the state of {self.cls.__qualname__} can't be restored: {reason}") from error
         if len(values) != len(self.fields):
             for name, default in self._defaults.items():
                 if name not in values:

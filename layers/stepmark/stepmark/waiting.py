@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from stepmark.errors import DefinitionError, HandlerFailed, PayloadRefused, StateError, UnknownStatement
+from stepmark.errors import (
+    DefinitionError,
+    HandlerFailed,
+    PayloadRefused,
+    StateError,
+    UnknownStatement,
+    text_of,
+)
 from stepmark.handlers import (
     Handler,
     Happened,
@@ -365,7 +372,8 @@ def _refuse(session: Session, event: Event, error: Exception) -> None:
     session.refused = error
     if not isinstance(error, PayloadRefused):
         session.refused = HandlerFailed(
-            f"event {event.event!r} changed nothing: its handler raised {type(error).__name__}: {error}"
+            f"event {event.event!r} changed nothing: its handler raised "
+            f"{type(error).__name__}: {text_of(error)}"
         )
         session.refused.__cause__ = error
     session.load()

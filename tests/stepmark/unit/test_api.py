@@ -3,7 +3,9 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import stepmark
 from stepmark import Retry, StepmarkError, errors
 from stepmark.retry import DEFAULT_RETRY
@@ -72,9 +74,15 @@ def test_a_retry_stays_within_its_bounds() -> None:
         {"factor": 0.5},
         {"jitter": 2},
         {"longest_delay": -1},
+        {"first_delay": float("nan")},
+        {"longest_delay": float("inf")},
+        {"factor": float("nan")},
     ):
-        try:
+        with pytest.raises(ValueError, match="Retry"):
             Retry(**wrong)
-        except ValueError:
-            continue
-        raise AssertionError(wrong)
+
+
+@pytest.mark.parametrize("on", [OSError, [OSError], (OSError(),), (KeyboardInterrupt,), ("OSError",), None])
+def test_a_retry_takes_a_tuple_of_exception_classes(on: Any) -> None:
+    with pytest.raises(TypeError, match=r"such as \(ConnectionError,\)"):
+        Retry(on=on)
