@@ -123,6 +123,89 @@ def test_what_is_over_leaves_the_index_and_expires(store: DynamoDBStore, cloud: 
     assert "openShard" not in item
 
 
+def test_a_store_without_a_time_of_its_own_keeps_to_that_of_the_one_before(
+    store: DynamoDBStore, cloud: Cloud
+) -> None:
+    """As when somebody cancels a workflow by hand: what it knows of people must not stay for ever."""
+    store.create(record(due_at=1.0))
+    store.create(record(1))
+    by_hand = DynamoDBStore(WORKFLOWS, cloud.dynamodb)
+    assert by_hand.load("w0000")
+    assert by_hand.load("w0001")
+    by_hand.commit(record(version=2, status=Status.CANCELLED, due_at=1.0), 1)  # a teardown is left to do
+    by_hand.commit(record(version=3, status=Status.CANCELLED), 2)
+    by_hand.commit(record(1, version=2), 1)
+    DynamoDBStore(WORKFLOWS, cloud.dynamodb, keep_seconds=2 * HOUR).commit(
+        record(1, version=3, status=Status.FINISHED), 2
+    )
+    items = {each["workflowId"]["S"]: each for each in cloud.dynamodb.scan(TableName=WORKFLOWS)["Items"]}
+    assert 0 < int(items["w0000"]["expiresAt"]["N"]) - time.time() <= HOUR
+    assert HOUR < int(items["w0001"]["expiresAt"]["N"]) - time.time() <= 2 * HOUR
+
+
+def test_what_has_expired_counts_as_gone_before_dynamodb_deletes_it(
+    store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.create(record(status=Status.FINISHED))
+    assert not store.create(record())
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + HOUR)
+    assert store.load("w0000") is None
+    assert store.create(record())
+    assert store.load("w0000") == record()
+    assert not store.create(record())
+
+
+def test_the_ids_of_open_workflows_are_found_without_reading_them(
+    store: DynamoDBStore, operations: list[str]
+) -> None:
+    for number in range(20):
+        store.create(record(number))
+    store.create(record(900, status=Status.FINISHED))
+    operations.clear()
+    assert sorted(store.open_ids()) == [f"w{number:04}" for number in range(20)]
+    assert set(operations) == {"Query"}
+
+
+class Throttled:
+    """A client that leaves items unread the first times."""
+
+    def __init__(self, client: Any, times: float) -> None:
+        self.client = client
+        self.times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def batch_get_item(self, **request: Any) -> Any:
+        self.times -= 1
+        if self.times >= 0:
+            return {"Responses": {}, "UnprocessedKeys": request["RequestItems"]}
+        return self.client.batch_get_item(**request)
+
+
+def test_what_a_throttled_table_leaves_unread_is_asked_for_again_less_and_less_often(
+    cloud: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, pauses = [0.0], list[float]()
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        now[0] += seconds
+
+    monkeypatch.setattr("time.sleep", sleep)
+    monkeypatch.setattr("stepmark.dynamodb.time.monotonic", lambda: now[0])
+    throttled: Any = Throttled(cloud.dynamodb, 4)
+    store = DynamoDBStore(WORKFLOWS, throttled)
+    store.create(record())
+    assert list(store.live()) == [record()]
+    assert pauses == [0.05, 0.1, 0.2, 0.4]
+    throttled.times = float("inf")
+    with pytest.raises(StoreUnavailable, match="did not read 1 items in time"):
+        list(store.live())
+    assert sum(pauses) < 15
+
+
 # --- size --------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +309,17 @@ def test_beyond_that_a_schedule_sends_the_message_a_little_early(
     early = at - time.mktime(time.strptime(moment, "%Y-%m-%dT%H:%M:%S")) + time.timezone
     assert EARLY_SECONDS <= early < EARLY_SECONDS + 1
     assert schedule["ActionAfterCompletion"] == "DELETE"
+    assert json.loads(schedule["Target"]["Input"]) == {"workflowId": "w", "dueAt": at}
+
+
+@pytest.mark.parametrize("at", [1e11, 1e18, 1e300])
+def test_a_time_that_no_calendar_has_is_scheduled_a_year_ahead_and_goes_on_from_there(
+    scheduler: SqsScheduler, at: float
+) -> None:
+    scheduler.wake("w", at)
+    (found,) = scheduler.schedules.list_schedules(GroupName="timers")["Schedules"]
+    schedule = scheduler.schedules.get_schedule(GroupName="timers", Name=found["Name"])
+    assert schedule["ScheduleExpression"] == "at(2027-11-21T19:34:01)"
     assert json.loads(schedule["Target"]["Input"]) == {"workflowId": "w", "dueAt": at}
 
 

@@ -1,5 +1,7 @@
 """Durable workflows as plain Python, without replay."""
 
+from typing import TYPE_CHECKING, Any
+
 from stepmark.check import LivePosition, Problem, check, check_store, live_positions
 from stepmark.clock import Clock, SystemClock
 from stepmark.context import StepContext, current
@@ -60,6 +62,9 @@ from stepmark.statements import (
 from stepmark.store import Store
 from stepmark.worker import run_worker
 from stepmark.workflow import Workflow
+
+if TYPE_CHECKING:
+    from stepmark.dynamodb import DynamoDBStore as DynamoDBStore
 
 __all__ = [
     "Break",
@@ -132,3 +137,19 @@ __all__ = [
     "run_worker",
     "to_mermaid",
 ]
+
+
+if not TYPE_CHECKING:  # with a module __getattr__ every misspelt name would type-check
+
+    def __getattr__(name: str) -> Any:
+        """Import what needs botocore when asked for; not in __all__, as `import *` must work without it."""
+        if name != "DynamoDBStore":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        try:
+            from stepmark.dynamodb import DynamoDBStore  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise ImportError("DynamoDBStore needs botocore: pip install 'stepmark[aws]'") from error
+        return DynamoDBStore
+
+    def __dir__() -> list[str]:
+        return [*globals(), "DynamoDBStore"]

@@ -1,13 +1,13 @@
 """A store in DynamoDB: one item for each workflow, one conditional write for each commit.
 
     workflowId (key) │ workflow │ version │ status │ state │ progress │ dueAt │ leaseOwner │ leaseUntil
-                     │ openShard │ writer │ expiresAt
+                     │ openShard │ writer │ keepSeconds │ expiresAt
 
 The index `open` (openShard, dueAt; keys only) holds the workflows that may still change, and nothing else:
 what is over leaves it. Its partition key spreads them over a few partitions, its sort key is when a worker
 must look: so due work and live positions are queries, and no Scan is ever needed. `writer` tells a commit
 whose answer was lost, and which the SDK sent again, from somebody else's. What is over may carry `expiresAt`,
-for the table's time to live.
+for the table's time to live; `keepSeconds` tells whoever ends it how long it is to be kept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import (
         AttributeValueTypeDef,
-        PutItemInputTypeDef,
         UniversalAttributeValueTypeDef,
     )
 
@@ -46,6 +45,7 @@ MOST_BYTES = (
 )
 NEVER = 9_999_999_999  # dueAt of a workflow that no timer will wake: the index needs a value
 _MOST_KEYS = 100  # of one BatchGetItem
+FIRST_PAUSE, MOST_SECONDS = 0.05, 10.0  # for what BatchGetItem leaves unread; each pause is twice the last
 
 # One try takes at most 2.5 s and there are two: 5 s in all, where botocore's own default is two minutes.
 CONFIG = Config(
@@ -62,8 +62,9 @@ class DynamoDBStore:
         engine = Engine([Approval], store=DynamoDBStore("Workflows"))
 
     The table has the key `workflowId` and the index `open` (`openShard`, `dueAt`, keys only). keep_seconds:
-    how long a workflow that is over is kept, if the table's time to live is on `expiresAt`. Raises
-    StoreUnavailable when DynamoDB does not do its part, and RecordTooLarge for more than 390,000 bytes.
+    how long a workflow that is over is kept, if the table's time to live is on `expiresAt`; without it, as
+    long as the store had it that wrote the workflow before. Raises StoreUnavailable when DynamoDB does not
+    do its part, and RecordTooLarge for more than 390,000 bytes.
     """
 
     def __init__(
@@ -72,10 +73,14 @@ class DynamoDBStore:
         self._table = table
         self._client = client or _client()
         self._keep_seconds = keep_seconds
+        self._kept: dict[
+            str, float
+        ] = {}  # keepSeconds of what was loaded, when this store has none of its own
 
     def create(self, record: Record) -> bool:
         writer = secrets.token_hex(8)
-        there = self._put(record, writer, "attribute_not_exists(workflowId)", {})
+        condition = "attribute_not_exists(workflowId) OR expiresAt <= :now"
+        there = self._put(record, writer, condition, {":now": {"N": repr(time.time())}})
         return there is None or there.get("writer") == {"S": writer}
 
     def load(self, workflow_id: str) -> Record | None:
@@ -85,7 +90,12 @@ class DynamoDBStore:
             )
         except (ClientError, BotoCoreError) as error:
             raise _unavailable(error) from error
-        return _record(answer["Item"]) if "Item" in answer else None
+        item = answer.get("Item")
+        if item is None or _expired(item):
+            return None
+        if self._keep_seconds is None and "keepSeconds" in item:
+            self._kept[workflow_id] = float(item["keepSeconds"]["N"])
+        return _record(item)
 
     def commit(self, record: Record, expected_version: int) -> None:
         writer = secrets.token_hex(8)
@@ -102,42 +112,51 @@ class DynamoDBStore:
         return first if first < NEVER else None
 
     def live(self, workflow: str | None = None) -> Iterator[Record]:
-        ids = sorted(
-            workflow_id for shard in range(SHARDS) for _, workflow_id in self._open(shard, None, None)
-        )
+        ids = sorted(self.open_ids())
         for start in range(0, len(ids), _MOST_KEYS):
             records = sorted(
                 self._get(ids[start : start + _MOST_KEYS]), key=lambda record: record.workflow_id
             )
             yield from (r for r in records if not r.status.closed and workflow in {None, r.workflow})
 
+    def open_ids(self) -> Iterator[str]:
+        """The ids of what may still change, in no order, without reading what it is.
+
+        The index may lag a second behind: a workflow that is just over may be among them.
+        """
+        for shard in range(SHARDS):
+            yield from (workflow_id for _, workflow_id in self._open(shard, None, None))
+
     def _put(self, record: Record, writer: str, condition: str, values: _Values) -> _Values | None:
         """Write the record if the condition holds, else return the item on which it failed."""
         item: _Item = {**_item(record), "writer": {"S": writer}}
-        if "openShard" not in item and self._keep_seconds is not None:
-            item["expiresAt"] = {"N": str(int(time.time() + self._keep_seconds))}
+        keep = self._keep_seconds if self._keep_seconds is not None else self._kept.get(record.workflow_id)
+        if keep is not None:
+            item["keepSeconds"] = {"N": repr(keep)}
+            if "openShard" not in item:
+                item["expiresAt"] = {"N": str(int(time.time() + keep))}
         size = _size(item)
         if size > MOST_BYTES:
             raise RecordTooLarge(
                 f"the workflow would take {size:,} bytes, and DynamoDB has room for {MOST_BYTES:,}: "
                 "keep what is large elsewhere and only its address in the state"
             )
-        request: PutItemInputTypeDef = {
-            "TableName": self._table,
-            "Item": cast("_Values", item),
-            "ConditionExpression": condition,
-            "ReturnValuesOnConditionCheckFailure": "ALL_OLD",
-        }
-        if values:
-            request["ExpressionAttributeValues"] = values
         try:
-            self._client.put_item(**request)
+            self._client.put_item(
+                TableName=self._table,
+                Item=cast("_Values", item),
+                ConditionExpression=condition,
+                ExpressionAttributeValues=values,
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
                 raise _unavailable(error) from error
             return cast("_Values", error.response.get("Item", {}))
         except BotoCoreError as error:
             raise _unavailable(error) from error
+        if "openShard" not in item:
+            self._kept.pop(record.workflow_id, None)
         return None
 
     def _open(self, shard: int, until: float | None, limit: int | None) -> Iterator[tuple[float, str]]:
@@ -163,6 +182,7 @@ class DynamoDBStore:
         keys: list[Mapping[str, AttributeValueTypeDef]] = [
             {"workflowId": {"S": each}} for each in workflow_ids
         ]
+        pause, deadline = FIRST_PAUSE, time.monotonic() + MOST_SECONDS
         while keys:
             try:
                 answer = self._client.batch_get_item(
@@ -173,11 +193,22 @@ class DynamoDBStore:
             yield from map(_record, answer["Responses"].get(self._table, ()))
             left = answer["UnprocessedKeys"].get(self._table)
             keys = list(left["Keys"]) if left else []
+            if keys and time.monotonic() + pause > deadline:
+                raise StoreUnavailable(f"DynamoDB did not read {len(keys)} items in time: try again later")
+            if keys:  # the table is throttled: to ask again at once would only add to it
+                time.sleep(pause)
+                pause *= 2
 
 
 @cache
 def _client() -> DynamoDBClient:
-    return cast("DynamoDBClient", botocore.session.get_session().create_client("dynamodb", config=CONFIG))
+    try:
+        client = botocore.session.get_session().create_client("dynamodb", config=CONFIG)
+    except BotoCoreError as error:  # no region, or a profile that is not there
+        raise StoreUnavailable(
+            f"DynamoDB can't be asked: {error} (see AWS_DEFAULT_REGION, AWS_PROFILE)"
+        ) from error
+    return cast("DynamoDBClient", client)
 
 
 def _unavailable(error: ClientError | BotoCoreError) -> StoreUnavailable:
@@ -202,6 +233,11 @@ def _item(record: Record) -> _Item:
     if record.lease_until is not None:
         item["leaseUntil"] = {"N": repr(record.lease_until)}
     return item
+
+
+def _expired(item: Mapping[str, AttributeValueTypeDef]) -> bool:
+    """Whether its time to live is over: DynamoDB deletes it, but may take days."""
+    return "expiresAt" in item and float(item["expiresAt"]["N"]) <= time.time()
 
 
 def _record(item: Mapping[str, AttributeValueTypeDef]) -> Record:

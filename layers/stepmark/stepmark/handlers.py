@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import takewhile
+from math import isfinite
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -83,6 +84,10 @@ class LookAgain:
     """What look() returns to be called again at that time (seconds since the epoch) at the latest."""
 
     at: float
+
+    def __post_init__(self) -> None:
+        if not isfinite(self.at):
+            raise ValueError("LookAgain(at=...) must be a time, in seconds since the epoch")
 
 
 class Observation[Payload = Any](Handler[Payload, None]):

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("stepmark")
 
 LONGEST_DELAY_SECONDS = 900  # SQS's own limit
+LONGEST_SCHEDULE_SECONDS = (
+    365 * 86_400
+)  # what is further ahead is scheduled again by whoever receives it then
 # A schedule may fire up to a minute late, so it fires early and SQS delays for the rest.
 EARLY_SECONDS = 300
 
@@ -48,7 +51,7 @@ class SqsScheduler:
         scheduler = SqsScheduler(sqs, queue_url, schedules, Timers(group, role_arn, queue_arn))
         engine = Engine([Approval], store=DynamoDBStore("Workflows"), scheduler=scheduler, queued=True)
 
-    A wake-up comes within a second of its time, never before it, and from 1 second to years ahead.
+    A wake-up comes within a second of its time, never before it, and from now to any time ahead.
     """
 
     sqs: SQSClient
@@ -74,13 +77,14 @@ class SqsScheduler:
             )
 
     def _schedule(self, workflow_id: str, at: float, body: str) -> None:
-        moment = datetime.fromtimestamp(at - EARLY_SECONDS, UTC)
+        early = min(at - EARLY_SECONDS, time.time() + LONGEST_SCHEDULE_SECONDS)
+        expression = f"at({datetime.fromtimestamp(early, UTC):%Y-%m-%dT%H:%M:%S})"
         try:
             self.schedules.create_schedule(
                 GroupName=self.timers.group,
-                Name=hashlib.sha256(body.encode()).hexdigest()[:48],
+                Name=hashlib.sha256(f"{expression} {body}".encode()).hexdigest()[:48],
                 Description=f"Wakes up workflow {workflow_id}",
-                ScheduleExpression=f"at({moment:%Y-%m-%dT%H:%M:%S})",
+                ScheduleExpression=expression,
                 FlexibleTimeWindow={"Mode": "OFF"},
                 ActionAfterCompletion="DELETE",
                 Target={"Arn": self.timers.queue_arn, "RoleArn": self.timers.role_arn, "Input": body},

@@ -11,7 +11,7 @@ from stepmark import Retry, StepmarkError, errors
 from stepmark.retry import DEFAULT_RETRY
 
 CONTRACT = {
-    "Break", "Case", "Continue", "Default", "Engine", "Finish", "For", "Go", "Handler", "If",
+    "Break", "Case", "Continue", "Default", "DynamoDBStore", "Engine", "Finish", "For", "Go", "Handler", "If",
     "MemoryStore", "On", "Retry", "Return", "Scope", "Section", "Snapshot", "SqliteStore", "Step",
     "Switch", "Timeout", "Wait", "WaitFor", "Workflow", "check", "describe", "run_worker",
     "to_mermaid",
@@ -29,13 +29,35 @@ MORE = {
 
 
 def test_the_public_names() -> None:
-    assert set(stepmark.__all__) == CONTRACT | MORE
+    assert set(stepmark.__all__) == (CONTRACT | MORE) - {"DynamoDBStore"}
     assert sorted(stepmark.__all__) == stepmark.__all__
-    assert all(hasattr(stepmark, name) for name in stepmark.__all__)
+    assert all(hasattr(stepmark, name) for name in CONTRACT | MORE)
+    assert set(dir(stepmark)) >= CONTRACT | MORE
+    with pytest.raises(AttributeError, match="DynamoStore"):
+        _ = stepmark.DynamoStore  # type: ignore[attr-defined] # there is none
+
+
+def printed(code: str) -> str:
+    """What a new process prints that runs this code."""
+    command = [sys.executable, "-c", code]
+    folder = Path(stepmark.__file__).parents[1]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603
+    return done.stdout.strip()
+
+
+def test_the_store_in_dynamodb_costs_only_those_who_ask_for_it() -> None:
+    code = "import sys; from stepmark import *; print('botocore' in sys.modules)"
+    assert printed(f"{code}; from stepmark import DynamoDBStore; print(DynamoDBStore.__module__)") == (
+        "False\nstepmark.dynamodb"
+    )
+    without = "import sys; sys.modules['botocore'] = None; from stepmark import *"
+    assert printed(f"{without}; print(Engine.__name__)") == "Engine"
+    asked = "try:\n    from stepmark import DynamoDBStore\nexcept ImportError as error:\n    print(error)"
+    assert printed(f"{without}\n{asked}") == "DynamoDBStore needs botocore: pip install 'stepmark[aws]'"
 
 
 def test_every_public_name_says_what_it_is() -> None:
-    for name in stepmark.__all__:
+    for name in CONTRACT | MORE:
         assert getattr(stepmark, name).__doc__, name
 
 
@@ -47,12 +69,9 @@ def test_every_error_says_whether_retrying_helps_and_is_in_the_tree() -> None:
 
 
 def test_the_library_is_typed_and_imports_nothing_of_this_project() -> None:
-    folder = Path(stepmark.__file__).parent
-    assert (folder / "py.typed").exists()
+    assert (Path(stepmark.__file__).parent / "py.typed").exists()
     code = "import sys, stepmark; print(sorted({'conversation', 'journeys', 'boto3'} & set(sys.modules)))"
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, check=True)  # noqa: S603
-    assert done.stdout == "[]\n"
+    assert printed(code) == "[]"
 
 
 def test_the_default_retry_is_five_attempts_with_growing_jittered_delays() -> None:
