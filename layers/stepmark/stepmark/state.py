@@ -9,18 +9,20 @@ from __future__ import annotations
 import dataclasses
 from copy import deepcopy
 from dataclasses import MISSING, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from functools import cached_property, lru_cache, partial
-from types import MemberDescriptorType
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, get_type_hints
+from types import MemberDescriptorType, NoneType
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict, get_type_hints
+from uuid import UUID
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
-from typing_extensions import TypedDict
 
 from stepmark.errors import StateError, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Sequence
 
     from stepmark.workflow import Workflow
 
@@ -32,8 +34,8 @@ class Codec:
         text = codec.dump(Approval(user="x"))
         same = codec.load(text)
 
-    Values are kept when they come back equal from JSON; a value that would not is a StateError naming the
-    field.
+    Values are kept when they come back from JSON as they were, of the same types; a value that would not is a
+    StateError naming the field. Only an int in a field of floats may become a float.
     """
 
     def __init__(self, cls: type[Workflow]) -> None:
@@ -51,12 +53,7 @@ class Codec:
         except PydanticSchemaGenerationError as error:
             raise StateError(self._unsupported(annotations, error)) from error
         self._slots = any(isinstance(getattr(cls, name, None), MemberDescriptorType) for name in self.fields)
-        self._cached = frozenset(
-            name
-            for base in cls.__mro__
-            for name, value in vars(base).items()
-            if isinstance(value, cached_property)
-        )
+        self._cached = _cached_properties(cls)
 
     def _dataclass_fields(self, cls: type[Workflow]) -> dict[str, Any]:
         if "__dataclass_params__" not in cls.__dict__:
@@ -75,6 +72,12 @@ class Codec:
         return {name: hints[name] for name in names}
 
     def _model_fields(self, cls: type[BaseModel]) -> dict[str, Any]:
+        if cls.__private_attributes__:
+            name = next(iter(cls.__private_attributes__))
+            raise StateError(
+                f"{name!r} of {cls.__qualname__} is a private attribute, which is not stored: "
+                "declare a field, or a cached_property for what can be made again"
+            )
         if cls.model_config.get("extra") == "allow":
             raise StateError(
                 f"{cls.__qualname__} allows extra fields, which would not be stored: declare them"
@@ -138,13 +141,10 @@ class Codec:
         before = self.values(state)
         text = self._dump(before)
         after = self._load(text)
-        if before != after:
-            for name in self.fields:
-                if not _survived(before[name], after[name]):
-                    raise StateError(
-                        f"field {name!r} of {self.cls.__qualname__} can't be stored: it comes back changed; "
-                        f"annotate it with what it holds, a {type(before[name]).__name__}"
-                    )
+        for name in self.fields:
+            change = _change(before[name], after[name])
+            if change is not None:
+                raise StateError(f"field {name!r} of {self.cls.__qualname__} can't be stored: {change}")
         return text, self._make(after)
 
     def _dump(self, values: dict[str, Any]) -> str:
@@ -214,10 +214,10 @@ class Codec:
             try:
                 self._adapter.dump_json({name: value}, warnings="error", round_trip=True)
             except (PydanticSerializationError, ValueError, RecursionError):
-                return (
-                    f"field {name!r} of {self.cls.__qualname__} can't be stored: "
-                    f"it holds a {type(value).__name__} that does not fit its annotation"
-                )
+                reason = f"it holds a {type(value).__name__} that does not fit its annotation"
+                if isinstance(value, bytes):
+                    reason = "its bytes are no UTF-8: annotate it with pydantic.Base64Bytes"
+                return f"field {name!r} of {self.cls.__qualname__} can't be stored: {reason}"
         return f"the state of {self.cls.__qualname__} can't be stored: {error}"
 
 
@@ -227,17 +227,102 @@ def codec_of(cls: type[Workflow]) -> Codec:
     return Codec(cls)
 
 
-def _survived(before: Any, after: Any) -> bool:
-    """Whether a value came back from JSON as it was, classes without __eq__ included."""
-    if type(before) is not type(after):
-        return False
-    if before == after:
-        return True
-    if isinstance(before, dict):
-        return before.keys() == after.keys() and all(_survived(before[key], after[key]) for key in before)
-    if isinstance(before, list | tuple):
-        return len(before) == len(after) and all(map(_survived, before, after))
-    if is_dataclass(before) and not isinstance(before, type):
-        names = [field.name for field in dataclasses.fields(before)]
-        return all(_survived(getattr(before, name), getattr(after, name)) for name in names)
-    return False
+# equal values of one of these types are the same
+_PLAIN = frozenset({str, int, float, bool, NoneType, bytes, Decimal, date, timedelta, UUID})
+_OTHER = "it comes back changed: annotate it with what it holds"
+
+
+def _change(before: Any, after: Any) -> str | None:
+    """What is not as it was in a value that came back from JSON, or None; to be equal is not enough."""
+    kind = type(before)
+    if kind is type(after):
+        found = before != after if kind in _PLAIN else _change_within(before, after)
+        return _OTHER if found is True else found or None
+    if isinstance(before, datetime | time) and isinstance(after, datetime | time):  # tests make subclasses
+        return _change_of_time(before, after)
+    if kind is int and type(after) is float and before == after:
+        return None
+    return f"a {kind.__name__} comes back as a {type(after).__name__}: annotate it with what it holds"
+
+
+def _change_within(before: Any, after: Any) -> str | bool | None:
+    """What has changed, or True for something, in two values of one type."""
+    match before:
+        case _ if is_dataclass(before):
+            return _change_of_fields(before, after)
+        case datetime() | time():
+            return _change_of_time(before, after)
+        case dict():
+            return _first_change(list(before), list(after)) or _first_change(
+                list(before.values()), list(after.values())
+            )
+        case list() | tuple():
+            return _first_change(before, after)
+        case BaseModel():
+            return _change_of_fields(before, after)
+        case _:
+            return bool(before != after)
+
+
+def _first_change(before: Sequence[Any], after: Sequence[Any]) -> str | None:
+    if _all_plain(before, after):
+        return None if before == after else _OTHER
+    if len(before) != len(after):
+        return _OTHER
+    return next((change for change in map(_change, before, after) if change is not None), None)
+
+
+def _all_plain(before: Iterable[Any], after: Iterable[Any]) -> bool:
+    """Whether a comparison of all at once will do; long lists are mostly such."""
+    kinds = set(map(type, before))
+    return len(kinds) <= 1 and kinds <= _PLAIN and kinds == set(map(type, after))
+
+
+def _change_of_fields(before: Any, after: Any) -> str | None:
+    private = "__pydantic_private__"
+    if getattr(before, private, None) != getattr(after, private, None):
+        return "its private attributes would be lost"
+    own, other = getattr(before, "__dict__", {}), getattr(after, "__dict__", {})
+    if own and own == other:  # of fields of plain types alone: no look at each
+        kinds = list(map(type, own.values()))
+        if _PLAIN.issuperset(kinds) and kinds == list(map(type, other.values())):
+            return None
+    names, caches = _attributes(before.__class__)
+    for name in own:
+        if name not in names and name not in caches:
+            return f"its {name!r} is no field, and would be lost"
+    for name in names:
+        change = _change(getattr(before, name, MISSING), getattr(after, name, MISSING))
+        if change is not None:
+            return f"its {name!r}: {change}"
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _attributes(cls: Any) -> tuple[dict[str, None], frozenset[str]]:
+    """The names of a nested class's fields, in order, and those under which it caches properties."""
+    names = (
+        cls.model_fields if issubclass(cls, BaseModel) else [each.name for each in dataclasses.fields(cls)]
+    )
+    return dict.fromkeys(names), _cached_properties(cls)
+
+
+def _cached_properties(cls: type) -> frozenset[str]:
+    return frozenset(
+        name
+        for base in cls.__mro__
+        for name, value in vars(base).items()
+        if isinstance(value, cached_property)
+    )
+
+
+def _change_of_time(before: datetime | time, after: datetime | time) -> str | None:
+    zone = before.tzinfo
+    if zone is not None and zone.utcoffset(None) is None:
+        return (
+            f"of the time zone {zone} only the offset would come back: "
+            "store the time in UTC, and the zone in a field of its own"
+        )
+    if before != after or before.fold != after.fold or (zone is None) != (after.tzinfo is None):
+        return _OTHER
+    return None

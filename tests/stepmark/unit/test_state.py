@@ -1,15 +1,17 @@
 """What a state may hold, and what happens to a state that can't be stored."""
 
 import enum
+from collections import defaultdict
 from dataclasses import InitVar, dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import Base64Bytes, BaseModel, Field, PrivateAttr
 from stepmark import MemoryStore, Section, StateError, Status, Step, Workflow
 from stepmark.state import codec_of
 from stepmark.testing import LocalEngine
@@ -119,6 +121,35 @@ class Plain:
     pass
 
 
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+@dataclass
+class Hidden:
+    shown: int = 0
+    aside: int = field(default=0, init=False, compare=False)
+
+
+def hidden(**attributes: int) -> Hidden:
+    made = Hidden()
+    vars(made).update(attributes)
+    return made
+
+
+class WithPrivate(Owner):
+    _seen: int = PrivateAttr(default=0)
+
+
+def private() -> WithPrivate:
+    made = WithPrivate(Name="Ada")
+    made._seen = 1
+    return made
+
+
+PARIS = ZoneInfo("Europe/Paris")
+
+
 @dataclass
 class Spoiler(Workflow):
     how: str
@@ -129,6 +160,13 @@ class Spoiler(Workflow):
     names: list[str] = field(default_factory=list)
     anything: Any = None
     limited: Annotated[int, Field(gt=0)] = 1
+    numbers: list[float] = field(default_factory=list)
+    when: datetime | None = None
+    at: time | None = None
+    hidden: Hidden | None = None
+    owner: Owner | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    raw: bytes = b""
 
     def definition(self) -> Section:
         return Section(Step("good", self.do_good), Step("spoil", self.spoil))
@@ -159,6 +197,18 @@ SPOILED: dict[str, tuple[str, Any]] = {
     "no field": ("other", 1),
     "wrong decimal": ("part", Part("a", 1.5)),  # type: ignore[arg-type]
     "deep": ("anything", [[]]),
+    "a bool in an int": ("good", True),
+    "a bool in a float": ("number", True),
+    "a bool among floats": ("numbers", [1.0, True]),
+    "an enum in an int": ("good", Level.LOW),
+    "a time zone": ("when", datetime(2026, 10, 24, 12, tzinfo=PARIS)),
+    "a time of a time zone": ("at", time(12, tzinfo=PARIS)),
+    "the second time of an hour": ("when", datetime(2026, 10, 25, 2, 30, fold=1)),  # noqa: DTZ001 - it has none
+    "a field that is not compared": ("hidden", hidden(aside=1)),
+    "an attribute that is no field": ("hidden", hidden(other=1)),
+    "a subclass": ("owner", private()),
+    "a dict with a default": ("counts", defaultdict(int, a=1)),
+    "bytes that are no text": ("raw", b"\xff"),
 }
 SPOILED["deep"][1][0].append(SPOILED["deep"][1])
 
@@ -172,6 +222,71 @@ def test_state_that_cannot_be_stored_is_an_error_at_its_step_that_names_the_fiel
     assert f"'{SPOILED[how][0]}" in str(snapshot.error)
     assert "spoil" in str(snapshot.error)
     assert snapshot.state == Spoiler(how, good=1)
+
+
+def test_the_error_of_a_time_zone_says_what_to_do() -> None:
+    message = r"'when'.* of the time zone Europe/Paris only the offset would come back: store the time in UTC"
+    with pytest.raises(StateError, match=message):
+        LocalEngine(Spoiler).start(Spoiler("", when=datetime(2026, 10, 24, 12, tzinfo=PARIS)))
+
+
+@dataclass
+class Exact(Workflow):
+    """What differs in its type alone, and comes back all the same."""
+
+    zone: ZoneInfo = PARIS
+    utc: datetime = datetime(2026, 11, 21, 19, 34, tzinfo=ZoneInfo("UTC"))
+    offset: datetime = datetime(2026, 11, 21, 19, 34, tzinfo=timezone(timedelta(hours=1)))
+    ratio: float = 1
+    ratios: list[float] = field(default_factory=lambda: [1, 2.5])
+    flag: bool | int = True
+    count: bool | int = 1
+    level: Level = Level.LOW
+    hidden: Hidden = field(default_factory=Hidden)
+    counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int, a=1))
+    raw: Base64Bytes = b"\xff\x00"
+
+    def definition(self) -> Section:
+        return Section(Step("use", self.use))
+
+    def use(self) -> None:
+        self.counts["new"] += 1
+        self.hidden.shown += 1
+
+
+def test_what_an_annotation_names_comes_back_with_its_type() -> None:
+    state = LocalEngine(Exact).start(Exact()).state
+    assert state == Exact(hidden=Hidden(1), counts=defaultdict(int, a=1, new=1))
+    assert (state.flag, state.count) == (True, 1)
+    assert (type(state.flag), type(state.count), type(state.counts)) == (bool, int, defaultdict)
+    assert (state.utc + timedelta(days=200)).utcoffset() == timedelta(0)
+    assert type(state.level) is Level
+
+
+class PrivateState(Workflow, BaseModel, name="private"):
+    _count: int = PrivateAttr(default=0)
+
+    def definition(self) -> Section:
+        return Section()
+
+
+class Nested(Workflow, BaseModel, name="nested"):
+    owner: WithPrivate = WithPrivate()
+
+    def definition(self) -> Section:
+        return Section(Step("see", self.see))
+
+    def see(self) -> None:
+        self.owner._seen = 1
+
+
+def test_private_attributes_are_refused_and_not_lost() -> None:
+    with pytest.raises(StateError, match="'_count' of PrivateState is a private attribute"):
+        LocalEngine(PrivateState)
+    snapshot = LocalEngine(Nested).start(Nested())
+    assert snapshot.status is Status.PARKED
+    assert "'owner'" in str(snapshot.error)
+    assert "private attributes would be lost" in str(snapshot.error)
 
 
 def test_a_start_with_state_that_cannot_be_stored_stores_nothing() -> None:
