@@ -63,6 +63,8 @@ from stepmark.store import Store
 from stepmark.worker import run_worker
 from stepmark.workflow import Workflow
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from stepmark.dynamodb import DynamoDBStore as DynamoDBStore
 

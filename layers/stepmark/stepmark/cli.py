@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from stepmark import __version__
 from stepmark.check import Problem, check_store
 from stepmark.describe import describe
 from stepmark.diagram import to_mermaid
@@ -34,7 +35,10 @@ class _UsageError(Exception):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; 0 when done, 1 when `check` has found problems, 2 when it could not be done."""
+    """Run the command; 0 when done, 1 when `check` has found problems, 2 when it could not be done.
+
+    `check` ends with 2 when a definition is not valid at all.
+    """
     given = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run
     sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, so that the program's own modules are found
@@ -45,20 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
-def open_store(url: str) -> Store:
+def open_store(url: str, *, new: bool = False) -> Store:
     """The store of a URL: `sqlite:workflows.db`, `sqlite:///relative.db`, `sqlite:////absolute.db`.
 
-    Or `dynamodb:TABLE`, with region and credentials as for the AWS command line.
+    Or `dynamodb:TABLE`, with region and credentials as for the AWS command line. new: whether a file that is
+    not there is made.
     """
     scheme, _, rest = url.partition(":")
     if scheme == "dynamodb" and rest:
-        from stepmark.dynamodb import DynamoDBStore  # noqa: PLC0415 - botocore is there only with stepmark[aws]
-
+        try:
+            from stepmark import DynamoDBStore  # noqa: PLC0415 - botocore is there only with stepmark[aws]
+        except ImportError as error:
+            raise _UsageError(str(error)) from error
         return DynamoDBStore(rest)
     if scheme != "sqlite" or not rest:
         raise _UsageError(f"{url!r} is no store: give sqlite:PATH or dynamodb:TABLE")
     path = Path(rest.removeprefix("///") if rest.startswith("///") else rest)
-    if not path.exists():
+    if not (new or path.exists()):
         raise _UsageError(f"there is no file {path}")
     return SqliteStore(path)
 
@@ -118,7 +125,7 @@ def _diagram(given: argparse.Namespace) -> int:
     if given.store is None:
         raise _UsageError("--workflow-id needs --store")
     snapshot = Engine([cls], store=open_store(given.store)).get(given.workflow_id)
-    print(to_mermaid(snapshot.state if isinstance(snapshot.state, cls) else cls, snapshot), end="")
+    print(to_mermaid(cls, snapshot), end="")
     return 0
 
 
@@ -177,7 +184,7 @@ def _move(given: argparse.Namespace) -> int:
 
 def _worker(given: argparse.Namespace) -> int:
     classes = load_classes(given.workflow)
-    run_worker(Engine(classes, store=open_store(given.store)))
+    run_worker(Engine(classes, store=open_store(given.store, new=True)))
     return 0
 
 
@@ -189,6 +196,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="stepmark", description="Look at durable workflows and repair them."
     )
+    parser.add_argument("--version", action="version", version=f"stepmark {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def command(name: str, run: Callable[[argparse.Namespace], int], text: str, *, store: bool) -> Any:
@@ -211,7 +219,8 @@ def _parser() -> argparse.ArgumentParser:
 
     one = command("list", _list, "list the workflows that are not over", store=True)
     one.add_argument("--name", help="only workflows of this name")
-    one.add_argument("--status", type=Status, choices=list(Status), metavar="STATUS", help="only those")
+    opened = [str(status) for status in Status if not status.closed]
+    one.add_argument("--status", choices=opened, help="only those")
 
     one = command("show", _show, "print one workflow as JSON", store=True)
     one.add_argument("workflow_id", metavar="ID")

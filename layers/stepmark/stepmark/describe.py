@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from enum import Enum
 from inspect import isclass
-from types import NoneType, UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel
-
+from stepmark.blank import blank
 from stepmark.handlers import Handler, payload_schema
 from stepmark.shape import Tree, build, tree_of
 from stepmark.state import codec_of
 from stepmark.statements import (
     Branch,
+    Default,
     Go,
     If,
     On,
@@ -36,7 +34,8 @@ def describe(workflow: type[Workflow] | Workflow | Section) -> dict[str, Any]:
         json.dumps(describe(Approval))
 
     The tree is that of a state with every default, and blank values for fields without one; give an object
-    for the tree of its state. Raises DefinitionError when there is no such tree.
+    for the tree of its state. A branch is a "Case", or the "Default" that is taken when no other is. Raises
+    DefinitionError when there is no such tree.
     """
     name = getattr(workflow, "__workflow_name__", None)
     tree = tree_for(workflow)
@@ -55,32 +54,9 @@ def tree_for(workflow: type[Workflow] | Workflow | Section) -> Tree:
     return build(blank(workflow) if isclass(workflow) else workflow)
 
 
-def blank(cls: type[Workflow]) -> Workflow:
-    """A state with every default; fields without one get their type's empty value, or None."""
-    codec = codec_of(cls)
-    return codec.fill({name: _empty(annotation) for name, annotation in codec.required().items()})
-
-
-def _empty(annotation: Any) -> Any:
-    origin, options = get_origin(annotation), get_args(annotation)
-    if origin in {Union, UnionType, Annotated}:
-        return None if NoneType in options else _empty(options[0])
-    if origin is Literal:
-        return options[0]
-    cls = origin or annotation
-    if isclass(cls) and issubclass(cls, Enum):
-        return next(iter(cls))
-    if isclass(cls) and issubclass(cls, BaseModel):
-        return cls.model_construct()
-    try:
-        return cls()
-    except Exception:  # noqa: BLE001 - no value without arguments: the definition may not need one
-        return None
-
-
 def _statement(tree: Tree, node: Node) -> dict[str, Any]:
     statement = tree[node]
-    described: dict[str, Any] = {"kind": type(statement).__name__ if node.kind is not Branch else "Case"}
+    described: dict[str, Any] = {"kind": _branch(tree, node) if node.kind is Branch else node.kind.__name__}
     if node.name:
         described["name"] = node.name
     if isinstance(statement, Scope):
@@ -92,6 +68,12 @@ def _statement(tree: Tree, node: Node) -> dict[str, Any]:
         key = {If: "branches", Switch: "branches", Wait: "events"}.get(node.kind, "statements")
         described[key] = [_statement(tree, child) for child in node.body]
     return described
+
+
+def _branch(tree: Tree, node: Node) -> str:
+    around = tree[node.parent] if node.parent is not None else None
+    is_else = isinstance(around, If) and around.closed and node.index == len(around.body) - 1
+    return "Default" if is_else or isinstance(tree[node], Default) else "Case"
 
 
 def _details(statement: Any) -> dict[str, Any]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import html
+from contextlib import suppress
+from inspect import isclass
 from typing import TYPE_CHECKING, Any
 
 from stepmark.describe import tree_for
+from stepmark.errors import DefinitionError
 from stepmark.statements import (
     Break,
     Continue,
@@ -34,8 +38,14 @@ type _Ends = list[tuple[str, str]]  # loose ends: the node an arrow comes from, 
 def to_mermaid(workflow: type[Workflow] | Workflow | Section, snapshot: Snapshot | None = None) -> str:
     """The workflow as a Mermaid flowchart; the statements a snapshot's threads are at are marked.
 
-    print(to_mermaid(Approval, engine.get("request-7")))
+        print(to_mermaid(Approval, engine.get("request-7")))
+
+    With a class and a snapshot it is the tree of the snapshot's state, if that still has one. Raises
+    DefinitionError as describe() does.
     """
+    if snapshot is not None and isclass(workflow) and isinstance(snapshot.state, workflow):
+        with suppress(DefinitionError):
+            return _Chart(tree_for(snapshot.state)).draw(snapshot)
     return _Chart(tree_for(workflow)).draw(snapshot)
 
 
@@ -65,14 +75,14 @@ class _Chart:
 
     def _node(self, node: Node, label: str, shape: tuple[str, str] = ("[", "]")) -> str:
         ident = self._ids.setdefault(node, f"n{len(self._ids) + 1}")
-        escaped = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
-        self._lines.append(f'    {ident}{shape[0]}"{escaped}"{shape[1]}')
+        self._lines.append(f'    {ident}{shape[0]}"{_escaped(label)}"{shape[1]}')
         return ident
 
     def _link(self, ends: _Ends, to: str) -> None:
         for ident, label in ends:
-            escaped = label.replace("&", "&amp;").replace('"', "&quot;")
-            self._lines.append(f'    {ident} -- "{escaped}" --> {to}' if label else f"    {ident} --> {to}")
+            self._lines.append(
+                f'    {ident} -- "{_escaped(label)}" --> {to}' if label else f"    {ident} --> {to}"
+            )
 
     def _sequence(self, nodes: list[Node], ends: _Ends) -> _Ends:
         for node in nodes:
@@ -132,6 +142,10 @@ class _Chart:
     def _event(self, on: Node) -> str:
         handler = self._tree[on].handler
         return f"{on.name} ({handler.seconds:g} s)" if isinstance(handler, Timeout) else on.name
+
+
+def _escaped(label: str) -> str:
+    return "<br>".join(html.escape(label, quote=False).replace('"', "&quot;").splitlines())
 
 
 def _finish(result: Any) -> str:

@@ -34,6 +34,7 @@ from stepmark.shape import build
 from stepmark.snapshot import Snapshot, ThreadSnapshot
 from stepmark.state import codec_of
 from stepmark.statements import MAIN, Timeout, Wait
+from stepmark.workflow import check_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -113,9 +114,11 @@ class Engine:
 
         Starting the same id again runs nothing twice and returns the workflow as it is (`created` is False).
         Raises StateError or DefinitionError, with nothing stored, when the workflow can't begin, and
-        WorkflowExists when the id belongs to a workflow of another class.
+        WorkflowExists when the id belongs to a workflow of another class; TypeError or ValueError when it is
+        given no workflow, or an id that is no text.
         """
-        workflow_id = workflow_id or uuid.uuid4().hex
+        check_start(workflow, workflow_id)
+        workflow_id = uuid.uuid4().hex if workflow_id is None else workflow_id
         cls = type(workflow)
         name = cls.__workflow_name__
         self._class_of(name)

@@ -35,6 +35,7 @@ from stepmark.statements import (
     Wait,
     WaitFor,
 )
+from stepmark.workflow import is_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,7 +205,7 @@ def _check(statement: Statement, node: Node, fields: tuple[str, ...] | None) -> 
 
 def _check_names(statement: Statement, node: Node, what: str) -> None:
     names: tuple[object, ...] = (statement.name, *statement.aliases)
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) and is_text(name) for name in names):
         raise DefinitionError(f"{what}: its name and its aliases must be strings")
     if not statement.name and isinstance(statement, Step | Branch | For | Wait | On | WaitFor | Go | Scope):
         raise DefinitionError(f"a {type(statement).__name__} has an empty name")

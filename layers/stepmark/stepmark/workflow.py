@@ -34,3 +34,25 @@ class Workflow(ABC):
     @abstractmethod
     def definition(self) -> Section:
         """The statements, built from the current state; called again after every change of it."""
+
+
+def check_start(workflow: object, workflow_id: object) -> None:
+    """Refuse what can't be started: a class, or an id that no store can hold."""
+    if not isinstance(workflow, Workflow):
+        what = f"the class {workflow.__qualname__}" if isinstance(workflow, type) else repr(type(workflow))
+        raise TypeError(f"start() takes a workflow with its state, such as Approval(user='ada'), not {what}")
+    if workflow_id is None:
+        return
+    if not isinstance(workflow_id, str):
+        raise TypeError(f"workflow_id must be a string, not {type(workflow_id).__name__}")
+    if not workflow_id or not is_text(workflow_id):
+        raise ValueError(f"workflow_id must be some text, not {workflow_id!r}")
+
+
+def is_text(value: str) -> bool:
+    """Whether a string can be written as UTF-8: one with half of a surrogate pair can't."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -2,13 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stepmark
-from stepmark import Retry, StepmarkError, errors
+from stepmark import Retry, Section, StepmarkError, Workflow, errors
 from stepmark.retry import DEFAULT_RETRY
+from stepmark.testing import LocalEngine
 
 CONTRACT = {
     "Break", "Case", "Continue", "Default", "DynamoDBStore", "Engine", "Finish", "For", "Go", "Handler", "If",
@@ -105,3 +107,29 @@ def test_a_retry_stays_within_its_bounds() -> None:
 def test_a_retry_takes_a_tuple_of_exception_classes(on: Any) -> None:
     with pytest.raises(TypeError, match=r"such as \(ConnectionError,\)"):
         Retry(on=on)
+
+
+@dataclass
+class Something(Workflow):
+    def definition(self) -> Section:
+        return Section()
+
+
+@pytest.mark.parametrize(
+    ("workflow", "workflow_id", "error", "message"),
+    [
+        (Something, "1", TypeError, "not the class Something"),
+        ("Something", "1", TypeError, "not <class 'str'>"),
+        (Something(), "", ValueError, "some text"),
+        (Something(), "\ud83d", ValueError, "some text"),
+        (Something(), 7, TypeError, "a string, not int"),
+        (Something(), b"7", TypeError, "a string, not bytes"),
+    ],
+)
+def test_what_cannot_be_started_is_refused(
+    workflow: Any, workflow_id: Any, error: type[Exception], message: str
+) -> None:
+    engine = LocalEngine(Something)
+    with pytest.raises(error, match=message):
+        engine.start(workflow, workflow_id)
+    assert list(engine.store.live()) == []

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stepmark import Engine, SqliteStore, Status
+import stepmark
+from stepmark import Engine, SqliteStore, Status, dynamodb
 from stepmark.cli import main
 
 V1 = """
@@ -38,6 +39,7 @@ class Order(Workflow, name="order"):
     def bill(self) -> None:
         pass
 """
+BROKEN = V1.replace("class Order", "class Broken").replace('"bill"', '"ship"')
 V2 = V1.replace('Step("ship"', 'Step("send"').replace("self.ship", "self.ship")
 
 type Command = Callable[..., tuple[int, str, str]]
@@ -48,7 +50,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """Runs a command line in an empty directory that has the modules `v1` and `v2`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    for name, content in (("v1", V1), ("v2", V2)):
+    for name, content in (("v1", V1), ("v2", V2), ("broken", BROKEN)):
         (tmp_path / f"{name}.py").write_text(content)
         monkeypatch.delitem(sys.modules, name, raising=False)
 
@@ -133,6 +135,7 @@ def test_the_diagram_marks_a_workflow(command: Command) -> None:
     [
         (("list", "--store", "postgres:x"), "no store"),
         (("list", "--store", "sqlite:nothing.db"), "no file nothing.db"),
+        (("check", *STORE, "v1:Order", "broken:Broken"), "Broken: duplicate name 'ship'"),
         (("describe", "nothing:Order"), "can't be imported"),
         (("describe", "v1:Nothing"), "can't be imported"),
         (("describe", "v1:dataclass"), "no Workflow class"),
@@ -151,3 +154,53 @@ def test_what_cannot_be_done_is_said_without_a_trace(
     assert problem.startswith("stepmark: ")
     assert message in problem
     assert "Traceback" not in problem
+
+
+def test_check_refuses_a_definition_that_is_not_valid_though_no_workflow_is_live(command: Command) -> None:
+    SqliteStore("empty.db")
+    assert command("check", "--store", "sqlite:empty.db", "v1:Order")[0] == 0
+    code, said, problem = command("check", "--store", "sqlite:empty.db", "broken:Broken")
+    assert (code, said) == (2, "")
+    assert problem == "stepmark: Broken: duplicate name 'ship': two statements of the definition have it\n"
+
+
+@pytest.mark.parametrize("status", ["FINISHED", "CANCELLED", "nothing"])
+def test_list_refuses_a_status_that_it_can_never_show(
+    command: Command, capsys: pytest.CaptureFixture[str], status: str
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        command("list", *STORE, "--status", status)
+    assert left.value.code == 2
+    assert "RUNNING, WAITING, PARKED)" in capsys.readouterr().err.replace("'", "")
+
+
+def test_the_command_says_which_version_it_is(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        command("--version")
+    assert left.value.code == 0
+    assert capsys.readouterr().out == f"stepmark {stepmark.__version__}\n"
+
+
+def test_a_worker_makes_the_file_that_others_will_write_to(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[Engine] = []
+    monkeypatch.setattr("stepmark.cli.run_worker", ran.append)
+    assert command("worker", "--store", "sqlite:new.db", "v1:Order") == (0, "", "")
+    assert Path("new.db").exists()
+    assert len(ran) == 1
+
+
+def test_a_table_needs_a_region_and_botocore(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    dynamodb._client.cache_clear()
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", "none")
+    code, said, problem = command("list", "--store", "dynamodb:Workflows")
+    assert (code, said) == (2, "")
+    assert problem.startswith("stepmark: DynamoDB can't be asked: You must specify a region.")
+    monkeypatch.setitem(sys.modules, "stepmark.dynamodb", None)
+    assert command("list", "--store", "dynamodb:Workflows") == (
+        *(2, ""),
+        "stepmark: DynamoDBStore needs botocore: pip install 'stepmark[aws]'\n",
+    )
