@@ -11,11 +11,11 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from stepmark import __version__
-from stepmark.check import Problem, check_store
+from stepmark.check import Problem, check, check_store
 from stepmark.describe import describe
 from stepmark.diagram import to_mermaid
 from stepmark.engine import Engine
-from stepmark.errors import StepmarkError, UnknownWorkflow, WorkflowNotFound
+from stepmark.errors import DefinitionError, StepmarkError, UnknownWorkflow, WorkflowNotFound
 from stepmark.ledger import Budget
 from stepmark.record import Progress, Status
 from stepmark.sqlite import SqliteStore
@@ -153,6 +153,11 @@ def _check(given: argparse.Namespace) -> int:
     for problem in problems:
         print(problem.workflow_id, problem.thread or "-", problem.message, sep="\t")
     print(f"{len(problems)} threads or workflows would be parked", file=sys.stderr)
+    for cls in classes:
+        try:
+            check(cls, [])  # one that no workflow could even start with
+        except DefinitionError as error:
+            raise DefinitionError(f"{cls.__qualname__}: {error}") from error
     return 1 if problems else 0
 
 

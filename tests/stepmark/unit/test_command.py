@@ -135,7 +135,6 @@ def test_the_diagram_marks_a_workflow(command: Command) -> None:
     [
         (("list", "--store", "postgres:x"), "no store"),
         (("list", "--store", "sqlite:nothing.db"), "no file nothing.db"),
-        (("check", *STORE, "v1:Order", "broken:Broken"), "Broken: duplicate name 'ship'"),
         (("describe", "nothing:Order"), "can't be imported"),
         (("describe", "v1:Nothing"), "can't be imported"),
         (("describe", "v1:dataclass"), "no Workflow class"),
@@ -161,7 +160,18 @@ def test_check_refuses_a_definition_that_is_not_valid_though_no_workflow_is_live
     assert command("check", "--store", "sqlite:empty.db", "v1:Order")[0] == 0
     code, said, problem = command("check", "--store", "sqlite:empty.db", "broken:Broken")
     assert (code, said) == (2, "")
-    assert problem == "stepmark: Broken: duplicate name 'ship': two statements of the definition have it\n"
+    assert problem.splitlines() == [
+        "0 threads or workflows would be parked",
+        "stepmark: Broken: duplicate name 'ship': two statements of the definition have it",
+    ]
+
+
+@pytest.mark.usefixtures("engine")
+def test_check_lists_what_a_definition_that_is_not_valid_would_park(command: Command) -> None:
+    code, said, problem = command("check", *STORE, "broken:Broken")
+    assert code == 2
+    assert sorted(line.split("\t")[0] for line in said.splitlines()) == ["parked", "waits"]
+    assert "stepmark: Broken: duplicate name 'ship'" in problem
 
 
 @pytest.mark.parametrize("status", ["FINISHED", "CANCELLED", "nothing"])
