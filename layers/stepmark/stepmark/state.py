@@ -294,7 +294,9 @@ def _change_of_fields(before: Any, after: Any) -> str | None:
     for name in names:
         change = _change(getattr(before, name, MISSING), getattr(after, name, MISSING))
         if change is not None:
-            return f"its {name!r}: {change}"
+            described = getattr(before, "__dataclass_fields__", {}).get(name)
+            not_taken = described is not None and not described.init
+            return f"its {name!r}: {'a field with init=False is not stored' if not_taken else change}"
     return None
 
 

@@ -224,6 +224,11 @@ def test_state_that_cannot_be_stored_is_an_error_at_its_step_that_names_the_fiel
     assert snapshot.state == Spoiler(how, good=1)
 
 
+def test_the_error_of_a_field_that_is_not_stored_says_which() -> None:
+    with pytest.raises(StateError, match="'hidden' .* its 'aside': a field with init=False is not stored"):
+        LocalEngine(Spoiler).start(Spoiler("", hidden=hidden(aside=1)))
+
+
 def test_the_error_of_a_time_zone_says_what_to_do() -> None:
     message = r"'when'.* of the time zone Europe/Paris only the offset would come back: store the time in UTC"
     with pytest.raises(StateError, match=message):
