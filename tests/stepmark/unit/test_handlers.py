@@ -7,7 +7,7 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stepmark import On, PayloadRefused, Section, Wait, Workflow
+from stepmark import LookAgain, On, PayloadRefused, Section, Wait, Workflow
 from stepmark.testing import LocalEngine
 
 if TYPE_CHECKING:
@@ -101,3 +101,9 @@ def test_a_partial_that_gives_everything_takes_no_payload() -> None:
     with pytest.raises(PayloadRefused, match="takes no payload"):
         engine.callback("1", "partial without payload", 5)
     assert engine.callback("1", "partial without payload") == "fixed 8"
+
+
+@pytest.mark.parametrize("at", [float("nan"), float("inf"), float("-inf")])
+def test_a_look_can_only_be_asked_for_at_some_time(at: float) -> None:
+    with pytest.raises(ValueError, match="must be a time"):
+        LookAgain(at)

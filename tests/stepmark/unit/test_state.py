@@ -225,7 +225,7 @@ def test_state_that_cannot_be_stored_is_an_error_at_its_step_that_names_the_fiel
 
 
 def test_the_error_of_a_field_that_is_not_stored_says_which() -> None:
-    with pytest.raises(StateError, match="'hidden' .* its 'aside': a field with init=False is not stored"):
+    with pytest.raises(StateError, match=r"'hidden' .* its 'aside': a field with init=False is not stored"):
         LocalEngine(Spoiler).start(Spoiler("", hidden=hidden(aside=1)))
 
 
