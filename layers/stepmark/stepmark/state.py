@@ -252,10 +252,9 @@ def _change_within(before: Any, after: Any) -> str | bool | None:
             return _change_of_fields(before, after)
         case datetime() | time():
             return _change_of_time(before, after)
-        case dict():
-            return _first_change(list(before), list(after)) or _first_change(
-                list(before.values()), list(after.values())
-            )
+        case dict():  # a TypedDict comes back in its own order
+            same_keys = before.keys() == after.keys() and set(map(type, before)) == set(map(type, after))
+            return not same_keys or _first_change(list(before.values()), [after[key] for key in before])
         case list() | tuple():
             return _first_change(before, after)
         case BaseModel():
@@ -282,6 +281,9 @@ def _change_of_fields(before: Any, after: Any) -> str | None:
     private = "__pydantic_private__"
     if getattr(before, private, None) != getattr(after, private, None):
         return "its private attributes would be lost"
+    extra = "__pydantic_extra__"
+    if _change(getattr(before, extra, None), getattr(after, extra, None)) is not None:
+        return "what it holds beyond its fields comes back changed"
     own, other = getattr(before, "__dict__", {}), getattr(after, "__dict__", {})
     if own and own == other:  # of fields of plain types alone: no look at each
         kinds = list(map(type, own.values()))

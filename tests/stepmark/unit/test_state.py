@@ -6,7 +6,7 @@ from dataclasses import InitVar, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -147,6 +147,15 @@ def private() -> WithPrivate:
     return made
 
 
+class Open(BaseModel, extra="allow"):
+    name: str = ""
+
+
+class Size(TypedDict):
+    width: int
+    height: int
+
+
 PARIS = ZoneInfo("Europe/Paris")
 
 
@@ -167,6 +176,8 @@ class Spoiler(Workflow):
     owner: Owner | None = None
     counts: dict[str, int] = field(default_factory=dict)
     raw: bytes = b""
+    more: Open | None = None
+    by_number: dict[int, str] = field(default_factory=dict)
 
     def definition(self) -> Section:
         return Section(Step("good", self.do_good), Step("spoil", self.spoil))
@@ -208,6 +219,8 @@ SPOILED: dict[str, tuple[str, Any]] = {
     "an attribute that is no field": ("hidden", hidden(other=1)),
     "a subclass": ("owner", private()),
     "a dict with a default": ("counts", defaultdict(int, a=1)),
+    "a date beyond the fields": ("more", Open(other=date(2026, 1, 1))),
+    "a bool for a number's key": ("by_number", {True: "x"}),
     "bytes that are no text": ("raw", b"\xff"),
 }
 SPOILED["deep"][1][0].append(SPOILED["deep"][1])
@@ -250,6 +263,8 @@ class Exact(Workflow):
     hidden: Hidden = field(default_factory=Hidden)
     counts: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int, a=1))
     raw: Base64Bytes = b"\xff\x00"
+    size: Size = field(default_factory=lambda: Size(height=1, width=2))
+    more: Open = field(default_factory=lambda: Open(name="x", other=[1]))
 
     def definition(self) -> Section:
         return Section(Step("use", self.use))
