@@ -5,7 +5,6 @@ from itertools import permutations
 
 import pytest
 
-from conversation import timestamps
 from conversation.store import conversations
 from journeys import notifying, queue
 from tests.support.cloud import Cloud
@@ -104,7 +103,7 @@ def test_an_identification_that_nobody_concludes_ends_at_its_deadline(world: Wor
 def test_a_change_that_comes_before_the_workflow_is_written_is_not_lost(world: World) -> None:
     """As when a start is slow between its two writes: its journey has no workflow to wake up yet."""
     world.begin("c1")
-    conversations().join("c1", "retention", timestamps.now())
+    conversations().join("c1", "retention")
     world.identify("c1")
     world.give_reason("c1")
     world.settle(1)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from stepmark import Workflow
 
-from conversation import timestamps
 from conversation.errors import ConversationNotFound
 from conversation.store import conversations
 
@@ -40,7 +39,7 @@ class Journey(Workflow):
     def conversation(self) -> Conversation | None:
         """The conversation as it stands, or None when it is no longer kept. Raises StoreUnavailable."""
         try:
-            return conversations().read(self.conversation_id, timestamps.now())
+            return conversations().read(self.conversation_id)
         except ConversationNotFound:
             return None
 
@@ -50,7 +49,7 @@ class Journey(Workflow):
         To be called by a step. Raises StoreUnavailable, and InvalidRequest when they do not fit.
         """
         try:
-            conversations().change_attributes(self.conversation_id, change, timestamps.now())
+            conversations().change_attributes(self.conversation_id, change)
         except ConversationNotFound:
             return False
         return True

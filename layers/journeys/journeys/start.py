@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 
-from conversation import timestamps
 from conversation.errors import InvalidRequest
 from conversation.store import conversations
 from journeys.engines import class_of, engine
@@ -41,7 +40,7 @@ def start(conversation_id: str, name: str, fields: Mapping[str, object]) -> Snap
     if cls is None:
         raise JourneyNotFound(f"there is no journey {name}")
     journey = _journey(cls, conversation_id, fields)
-    conversations().join(conversation_id, name, timestamps.now())
+    conversations().join(conversation_id, name)
     return engine().start(journey, workflow_id_of(conversation_id, name))
 
 
