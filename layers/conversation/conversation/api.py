@@ -86,7 +86,8 @@ def answers_errors(handler: Handler) -> Handler:
             if status is None:
                 raise
             log = logger.warning if error.retryable else logger.info
-            log("request refused", code=error.code, http_status=status, reason=str(error))
+            # Not its text, which may quote what the client sent.
+            log("request refused", code=error.code, http_status=status, reason=type(error).__name__)
             return refuse(status, error.code, str(error))
 
     return answer

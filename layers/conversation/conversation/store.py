@@ -18,13 +18,12 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.exceptions import BotoCoreError, ClientError
 
 from conversation import aws, timestamps
 from conversation.attributes import MAXIMUM_COUNT, MAXIMUM_TOTAL_BYTES, Plan, plan_change, total_bytes
 from conversation.errors import ConversationNotFound, StoreUnavailable
-from conversation.observability import logger
+from conversation.observability import count, logger
 from conversation.record import Conversation, SourceStatus, StartClaim, Status
 from conversation.settings import StoreSettings
 
@@ -237,8 +236,7 @@ class ConversationStore:
         except BotoCoreError as error:
             raise _unavailable(error) from error
         logger.warning("identification timed out", conversation_id=conversation.conversation_id)
-        with single_metric(name="IdentificationTimedOut", unit=MetricUnit.Count, value=1):
-            pass  # nothing to add to it
+        count("IdentificationTimedOut")
         return _from_item(answer["Attributes"])
 
     def _update(self, conversation_id: str, update: str, condition: str, values: Values) -> bool:
