@@ -23,5 +23,5 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Response:
     conversation_id = conversation_id_in_path(event)
     change = check_change(json_object(event))
     conversation = conversations().change_attributes(conversation_id, change)
-    logger.info("attributes written", conversation_id=conversation_id, count=len(change))
+    logger.info("attributes written", count=len(change))
     return respond(200, conversation.document(timestamps.now()))

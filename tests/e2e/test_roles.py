@@ -139,7 +139,8 @@ def test_every_function_calls_what_its_role_allows_and_nothing_else(
     time_out(account, ivr, ended)
     take_over_a_start(account, ivr, ended)
     start_in_vain(account, ivr)
-    live_through_a_journey(account, ivr, ended)
+    live_through_a_journey(account, ivr, ended, answer_within_seconds=20_000)
+    live_through_a_journey(account, ivr, ended, answer_within_seconds=600)
 
     assert len(account.functions) == 7 + len(SOURCES)
     for service in account.functions:
@@ -228,9 +229,12 @@ def start_in_vain(account: Account, ivr: Ivr) -> None:
     assert ivr.start(conversation_id, CALLER).status == 202
 
 
-def live_through_a_journey(account: Account, ivr: Ivr, like: str) -> None:
-    """A journey with a timer that SQS can't hold, swept while it waits, and ended by a supervisor."""
-    identity = {name: {"S": "x"} for name in ("source", "customerId", "displayName", "firstName", "lastName")}
+def live_through_a_journey(account: Account, ivr: Ivr, like: str, *, answer_within_seconds: int) -> None:
+    """A journey whose timer SQS holds, or cannot hold for so long; it is looked at while it waits."""
+    identity = {
+        name: {"S": f"test {name}"}
+        for name in ("source", "customerId", "displayName", "firstName", "lastName")
+    }
     conversation_id = copy(account, like)
     account.client("dynamodb").update_item(
         TableName=account.stack.table_name,
@@ -240,7 +244,9 @@ def live_through_a_journey(account: Account, ivr: Ivr, like: str) -> None:
         ExpressionAttributeValues={":vip": {"M": {**identity, "segment": {"S": "vip"}}}},
     )
     ivr.set_attributes(conversation_id, {"reason": "cancel"})
-    started = ivr.start_journey(conversation_id, "retention", {"answer_within_seconds": 20_000})
+    started = ivr.start_journey(
+        conversation_id, "retention", {"answer_within_seconds": answer_within_seconds}
+    )
     workflow_id = started.document["workflowId"]
     until = time.monotonic() + 90
     while "approve" not in ivr.workflow(workflow_id).document["waitingFor"]:
