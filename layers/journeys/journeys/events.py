@@ -23,10 +23,10 @@ class Attribute(Observation[str]):
 
         On("reason", Attribute("reason", into="reason"))
 
-    into: the journey's field that takes the text, or a callable that does.
+    into: the journey's field that takes the text, or a callable that does; without it nothing is kept.
     """
 
-    def __init__(self, name: str, into: Into[str]) -> None:
+    def __init__(self, name: str, into: Into[str] | None = None) -> None:
         self._name = name
         self._into = into
 
@@ -52,10 +52,11 @@ class Identified(Observation[Identification]):
 
         On("identified", Identified(into=self.on_identified))
 
-    into: the journey's field that takes the Identification, or a callable that does.
+    into: the journey's field that takes the Identification, or a callable that does; without it nothing is
+    kept.
     """
 
-    def __init__(self, into: Into[Identification]) -> None:
+    def __init__(self, into: Into[Identification] | None = None) -> None:
         self._into = into
 
     def look(self, request: Request[None]) -> Happened | LookAgain | None:
@@ -78,8 +79,8 @@ def _conversation(request: Request[None]) -> Conversation | None:
     return request.state.conversation()
 
 
-def _store[Payload](request: Request[None], into: Into[Payload], payload: Payload) -> None:
+def _store[Payload](request: Request[None], into: Into[Payload] | None, payload: Payload) -> None:
     if callable(into):
         into(payload)
-    else:
+    elif into is not None:
         setattr(request.state, into, payload)
