@@ -91,7 +91,7 @@ class World:
     def start(
         self, conversation_id: str, fields: Mapping[str, object] | None = None, journey: str = "retention"
     ) -> Answer:
-        return self._request(
+        return self.request(
             "POST",
             "/conversations/{conversationId}/journeys/{journey}",
             {"conversationId": conversation_id, "journey": journey},
@@ -104,7 +104,7 @@ class World:
         return answer.body
 
     def read(self, id_in_path: str) -> Answer:
-        return self._request("GET", "/workflows/{workflowId}", {"workflowId": id_in_path})
+        return self.request("GET", "/workflows/{workflowId}", {"workflowId": id_in_path})
 
     def send(
         self,
@@ -115,7 +115,7 @@ class World:
         key: str | None = None,
         journey: str = "retention",
     ) -> Answer:
-        return self._request(
+        return self.request(
             "POST",
             "/workflows/{workflowId}/events/{event}",
             {"workflowId": f"{conversation_id}~{journey}", "event": event},
@@ -124,11 +124,9 @@ class World:
         )
 
     def cancel(self, conversation_id: str) -> Answer:
-        return self._request(
-            "DELETE", "/workflows/{workflowId}", {"workflowId": workflow_id(conversation_id)}
-        )
+        return self.request("DELETE", "/workflows/{workflowId}", {"workflowId": workflow_id(conversation_id)})
 
-    def _request(
+    def request(
         self,
         method: str,
         resource: str,
@@ -137,6 +135,7 @@ class World:
         body: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
+        """Send the journeys API what API Gateway would make of a request; its answer is as documented."""
         self._count("JourneysApiFunction")
         event = {
             "httpMethod": method,
@@ -284,9 +283,9 @@ class World:
         attributes: dict[str, str] = self.cloud.read(conversation_id).body["attributes"]
         return attributes
 
-    def item(self, conversation_id: str) -> dict[str, Any]:
+    def item(self, conversation_id: str, journey: str = "retention") -> dict[str, Any]:
         """The workflow as it lies in the table."""
-        key = {"workflowId": {"S": workflow_id(conversation_id)}}
+        key = {"workflowId": {"S": f"{conversation_id}~{journey}"}}
         return dict(self.cloud.dynamodb.get_item(TableName=WORKFLOWS, Key=key, ConsistentRead=True)["Item"])
 
 
