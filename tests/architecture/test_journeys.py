@@ -1,5 +1,11 @@
 """Journeys: one file and one line each, and a definition that is sound."""
 
+import re
+import sys
+from inspect import isclass
+from pkgutil import resolve_name
+from types import ModuleType
+
 import pytest
 from stepmark import describe, to_mermaid
 
@@ -22,8 +28,40 @@ def test_a_journey_is_a_file_and_a_line(journey: type[Journey]) -> None:
     name = journey.__workflow_name__.replace("-", "_")
     assert journey.__module__ == f"journeys.{name}"
     assert (FOLDER / f"{name}.py").exists()
-    registry = (FOLDER / "registry.py").read_text()
-    assert registry.count(f"{journey.__name__},") == 1
+    registry = (FOLDER / "registry.py").read_text().splitlines()
+    lines = [line for line in registry if journey.__name__ in line or f"journeys.{name}" in line]
+    assert lines == [f'    "journeys.{name}:{journey.__name__}",']
+
+
+def test_the_registry_holds_journeys() -> None:
+    """Its names are looked up when it is imported, where no type checker sees what they are."""
+    assert all(isclass(journey) and issubclass(journey, Journey) for journey in JOURNEYS)
+
+
+@every_journey
+def test_nothing_else_that_is_deployed_names_a_journey(journey: type[Journey]) -> None:
+    """Else a new one would cost more than its file and its line."""
+    own = {FOLDER / "registry.py", FOLDER / f"{journey.__module__.rpartition('.')[2]}.py"}
+    code = [path for part in ("functions", "layers") for path in (REPOSITORY / part).rglob("*.py")]
+    naming = [path for path in code if re.search(rf"\b{journey.__name__}\b", path.read_text())]
+    assert set(naming) == own
+
+
+def test_the_readme_shows_how_a_journey_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its file and its line, as they stand there, make a journey."""
+    readme = (REPOSITORY / "README.md").read_text()
+    section = readme[readme.index("**A new journey costs one file and one line.**") :]
+    source, registry = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    kept = (FOLDER / "registry.py").read_text()
+    (line,) = [one for one in re.findall(r'^    "(.+)",$', registry, re.MULTILINE) if one not in kept]
+    name = line.partition(":")[0]
+    module = ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, module)
+    exec(compile(source, name, "exec"), module.__dict__)  # noqa: S102 - the README is ours
+    journey = resolve_name(line)
+    assert issubclass(journey, Journey)
+    assert f"layers/journeys/{name.replace('.', '/')}.py" in section
+    assert describe(journey)["statements"]
 
 
 @every_journey

@@ -14,7 +14,7 @@ from journeys import engines, notifying, queue, retention
 from journeys.events import Attribute, Identified
 from journeys.journey import Journey
 from journeys.registry import JOURNEYS
-from tests.support.cloud import Cloud
+from tests.support.cloud import TABLE, Cloud
 from tests.support.journeys import APPROVAL, DAY, World, new_id, running, workflow_id
 
 
@@ -348,6 +348,18 @@ def test_a_journey_can_wait_without_keeping_what_it_sees(world: World) -> None:
     assert (seen["status"], seen["error"]) == ("FINISHED", None)
     assert seen["state"] == {"conversation_id": "c1", "change": {"say": "good"}}
     assert world.attributes("c1") == {"reason": "cancel", "say": "good"}
+
+
+@pytest.mark.usefixtures("onlooker")
+def test_a_journey_outlives_its_conversation(world: World) -> None:
+    world.begin("c1")
+    assert world.start("c1", journey="onlooker").status == 202
+    world.cloud.dynamodb.delete_item(TableName=TABLE, Key={"conversationId": {"S": "c1"}})
+    world.settle(60)
+    assert world.read("c1~onlooker").body["waitingFor"] == ["reason"]
+    world.settle(DAY)
+    assert world.read("c1~onlooker").body["waitingFor"] == ["reason"], "nothing can bring an attribute now"
+    assert world.read("c1~onlooker").body["error"] is None
 
 
 @pytest.mark.usefixtures("onlooker")

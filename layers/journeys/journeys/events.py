@@ -23,6 +23,7 @@ class Attribute(Observation[str]):
 
         On("reason", Attribute("reason", into="reason"))
 
+    Never happens once the conversation has expired: give the Wait a Timeout too.
     into: the journey's field that takes the text, or a callable that does; without it nothing is kept.
     """
 
@@ -39,9 +40,15 @@ class Attribute(Observation[str]):
         _store(request, self._into, payload)
 
 
+EXPIRED = "EXPIRED"
+
+
 @dataclass(frozen=True)
 class Identification:
-    """How the identification ended: a final status, and the caller's identity when that is SUCCESS."""
+    """How the identification ended: a final status, and the caller's identity when that is SUCCESS.
+
+    The status is EXPIRED when the conversation was no longer kept by the time the journey asked.
+    """
 
     status: str
     identity: dict[str, str] | None
@@ -62,7 +69,7 @@ class Identified(Observation[Identification]):
     def look(self, request: Request[None]) -> Happened | LookAgain | None:
         conversation = _conversation(request)
         if conversation is None:
-            return None
+            return Happened(Identification(EXPIRED, None))
         if conversation.status is Status.ONGOING:
             # If everything else has died by then, that look itself makes it TIMED_OUT.
             return LookAgain(max(conversation.deadline_at.timestamp(), time.time() + 1))
