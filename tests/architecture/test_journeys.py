@@ -1,6 +1,8 @@
 """Journeys: one file and one line each, and a definition that is sound."""
 
+import json
 import re
+import subprocess
 import sys
 from inspect import isclass
 from pkgutil import resolve_name
@@ -11,6 +13,7 @@ from stepmark import describe, to_mermaid
 
 from journeys.journey import Journey
 from journeys.registry import JOURNEYS
+from tests.architecture.deployment import FUNCTIONS_BY_FOLDER
 from tests.support.template import REPOSITORY
 
 FOLDER = REPOSITORY / "layers/journeys/journeys"
@@ -35,7 +38,8 @@ def test_a_journey_is_a_file_and_a_line(journey: type[Journey]) -> None:
 
 def test_the_registry_holds_journeys() -> None:
     """Its names are looked up when it is imported, where no type checker sees what they are."""
-    assert all(isclass(journey) and issubclass(journey, Journey) for journey in JOURNEYS)
+    registered: tuple[object, ...] = JOURNEYS
+    assert all(isclass(journey) and issubclass(journey, Journey) for journey in registered)
 
 
 @every_journey
@@ -45,6 +49,29 @@ def test_nothing_else_that_is_deployed_names_a_journey(journey: type[Journey]) -
     code = [path for part in ("functions", "layers") for path in (REPOSITORY / part).rglob("*.py")]
     naming = [path for path in code if re.search(rf"\b{journey.__name__}\b", path.read_text())]
     assert set(naming) == own
+
+
+def test_the_function_that_only_wakes_up_needs_no_workflow_library() -> None:
+    """It carries no layer with it: a smaller package, and a cold start without pydantic."""
+    layers = [layer.name for layer in FUNCTIONS_BY_FOLDER["notify_journeys"].properties["Layers"]]
+    assert layers == ["JourneysLayer"]
+    code = "import sys, functions.notify_journeys.app; print(*sys.modules, sep='\\n')"
+    path = ":".join(str(REPOSITORY / part) for part in (".", "layers/conversation", "layers/journeys"))
+    command = [sys.executable, "-c", code]
+    environment = {"PYTHONPATH": path, "AWS_DEFAULT_REGION": "eu-west-1"}
+    finished = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
+    assert {"stepmark", "pydantic"} & set(finished.stdout.split()) == set()
+
+
+def test_no_shipped_event_has_a_name_that_a_path_spoils() -> None:
+    """A gateway that has decoded the path already would have a name with %41 in it read as another one."""
+    names = [
+        name
+        for journey in JOURNEYS
+        for name in re.findall(r'"kind": "On", "name": "(.*?)"', json.dumps(describe(journey)))
+    ]
+    assert names
+    assert [name for name in names if "%" in name or "/" in name] == []
 
 
 def test_the_readme_shows_how_a_journey_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import pytest
 from stepmark import On, Section, Wait
 
 from conversation import aws
-from journeys import engines, queue
+from journeys import engines, queue, sweeping
 from journeys.events import Attribute
 from journeys.journey import Journey
 from journeys.registry import JOURNEYS
@@ -110,6 +110,29 @@ def test_a_wake_up_that_fails_too_often_can_be_sent_back(
     assert world.dead_letters() == []
     ended = world.read("c1~patient").body
     assert (ended["status"], ended["state"]["reason"]) == ("FINISHED", "cancel")
+
+
+def test_what_the_stream_has_lost_is_seen_by_looking_at_all(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "LOOKS_AT_ONCE", 3)
+    names = [f"c{number}" for number in range(8)]
+    for name in names:
+        world.begin(name)
+        world.start(name)
+        world.identify(name)
+    world.settle()
+    world.cancel("c7")
+    for name in names:
+        world.give_reason(name)
+    world.changes()  # lost
+    with calls() as seen:
+        assert world.look_at_all() == 7
+    assert set(seen.made) == {"Query Workflows", "SendMessage"}, "ids are all that is needed"
+    assert world.invocations["SweepJourneysFunction"] == 3
+    world.settle()
+    waiting = [world.get(name)["waitingFor"] for name in names]
+    assert waiting == [["approve", "deny", "too late"]] * 7 + [[]]
 
 
 def test_a_dead_letter_that_has_become_needless_does_nothing(world: World) -> None:

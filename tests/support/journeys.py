@@ -233,6 +233,17 @@ class World:
         found: int = repeat(lambda: self._invoke("SweepJourneysFunction", {})["journeys"])
         return found
 
+    def look_at_all(self) -> int:
+        """Have every live journey look at its conversation, as an operator does."""
+        woken: int = 0
+        event: dict[str, object] = {"lookAtAll": True}
+        while True:
+            answer = self._invoke("SweepJourneysFunction", event)
+            woken += answer["journeys"]
+            if "after" not in answer:
+                return woken
+            event["after"] = answer["after"]
+
     def recover(self, goal: Callable[[], bool]) -> None:
         """What an account does for a while after a crash: messages come, leases run out, the sweep passes."""
         for _ in range(4):
