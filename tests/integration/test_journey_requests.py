@@ -2,12 +2,13 @@
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given, settings
 from stepmark import On, Section, Wait
 
 from conversation.errors import StoreUnavailable
@@ -15,6 +16,7 @@ from conversation.observability import logger
 from journeys import engines
 from journeys.journey import Journey
 from journeys.registry import JOURNEYS
+from tests.support.bad_requests import bad_decisions, bad_fields
 from tests.support.cloud import Cloud
 from tests.support.journeys import World, running
 
@@ -95,6 +97,32 @@ def test_nothing_that_a_path_may_hold_is_an_error_of_ours(world: World) -> None:
             assert world.request(method, resource, path).status == 404
         event = {"workflowId": "c1~choosy", "event": strange}
         assert world.request("POST", "/workflows/{workflowId}/events/{event}", event).status == 409
+
+
+def few(function: Callable[..., None]) -> Callable[..., None]:
+    """The e2e tests send more of them."""
+    return settings(max_examples=100, deadline=None, database=None)(function)
+
+
+def test_fields_and_payloads_that_fit_nowhere_are_refused_and_write_nothing(world: World) -> None:
+    world.begin("c2", {"reason": "cancel"})
+    world.start("c2")
+    before = world.cloud.item("c1"), world.item("c2")
+
+    @few
+    @given(fields=bad_fields)
+    def start(fields: dict[str, object]) -> None:
+        assert world.start("c1", fields).status == 400
+
+    @few
+    @given(payload=bad_decisions)
+    def send(payload: object) -> None:
+        assert world.send("c2", "approve", payload).status == 400
+
+    start()
+    send()
+    assert (world.cloud.item("c1"), world.item("c2")) == before
+    assert world.read("c1~retention").status == 404
 
 
 def test_a_handler_that_fails_changes_nothing_and_says_whether_to_come_again(
