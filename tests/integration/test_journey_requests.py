@@ -17,7 +17,7 @@ from journeys import engines
 from journeys.journey import Journey
 from journeys.registry import JOURNEYS
 from tests.support.bad_requests import bad_decisions, bad_fields
-from tests.support.cloud import Cloud
+from tests.support.cloud import WORKFLOWS, Cloud
 from tests.support.journeys import World, running
 
 
@@ -137,6 +137,20 @@ def test_a_handler_that_fails_changes_nothing_and_says_whether_to_come_again(
     assert [line["error"][1:] for line in lines(log)] == [["LookupError"], ["StoreUnavailable"]]
     for text in (log.getvalue(), json.dumps(defect.body), json.dumps(outage.body)):
         assert "4111" not in text
+
+
+def test_a_journey_that_cannot_be_read_is_no_crash_and_shows_nothing(world: World, log: io.StringIO) -> None:
+    """API Gateway would answer a crash the same, but Lambda would log the text of the error."""
+    before = world.item("c1", "choosy")
+    broken = json.loads(before["state"]["S"]) | {"heard": ["card 4111"]}
+    world.cloud.dynamodb.put_item(TableName=WORKFLOWS, Item=before | {"state": {"S": json.dumps(broken)}})
+    answer = world.send("c1", "50% off", "x", journey="choosy")
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+    (line,) = lines(log)
+    assert (line["message"], line["error"][0]) == ("journey failed", "StateError")
+    assert "4111" not in log.getvalue() + json.dumps(answer.body)
+    world.cloud.dynamodb.put_item(TableName=WORKFLOWS, Item=before)
+    assert world.send("c1", "50% off", "x", journey="choosy").status == 200
 
 
 def test_what_a_client_sends_is_in_no_log_line(world: World, log: io.StringIO) -> None:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 from stepmark import (
     HandlerFailed,
     PayloadRefused,
+    RecordTooLarge,
     RetryableError,
     StepmarkError,
     UnknownEvent,
@@ -37,6 +38,7 @@ HTTP_STATUS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (JourneyNotFound, HTTPStatus.NOT_FOUND, "JOURNEY_NOT_FOUND"),
     (WorkflowNotFound, HTTPStatus.NOT_FOUND, "WORKFLOW_NOT_FOUND"),
     (PayloadRefused, HTTPStatus.BAD_REQUEST, "INVALID_REQUEST"),
+    (RecordTooLarge, HTTPStatus.CONTENT_TOO_LARGE, "REQUEST_TOO_LARGE"),
     (WorkflowClosed, HTTPStatus.CONFLICT, "WORKFLOW_CLOSED"),
     (UnknownEvent, HTTPStatus.CONFLICT, "UNKNOWN_EVENT"),
     (HandlerFailed, HTTPStatus.CONFLICT, "EVENT_FAILED"),
