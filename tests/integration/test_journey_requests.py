@@ -167,9 +167,7 @@ def test_what_a_client_sends_is_in_no_log_line(world: World, log: io.StringIO) -
     assert "4111" not in log.getvalue()
 
 
-def test_every_line_about_one_conversation_says_which_conversation_it_is_about(
-    world: World, log: io.StringIO
-) -> None:
+def test_lines_about_one_conversation_say_which(world: World, log: io.StringIO) -> None:
     world.start("c1")
     world.give_reason("c1")
     world.identify("c1")
