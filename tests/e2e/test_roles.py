@@ -256,6 +256,17 @@ def live_through_a_journey(account: Account, ivr: Ivr, like: str, *, answer_with
         FunctionName=account.functions["sweep_journeys"]["FunctionName"], Payload=b'{"lookAtAll": true}'
     )
     assert ivr.cancel(workflow_id).document["status"] == "CANCELLED"
+    # A message that nobody can read fails, and is to come again: SQS refuses, since it never gave it out.
+    unreadable = {
+        "messageId": "1",
+        "receiptHandle": "1",
+        "body": "{}",
+        "attributes": {"ApproximateReceiveCount": "1"},
+    }
+    account.client("lambda").invoke(
+        FunctionName=account.functions["run_journey"]["FunctionName"],
+        Payload=json.dumps({"Records": [unreadable]}),
+    )
 
 
 def copy(account: Account, like: str, *, without: tuple[str, ...] = (), **texts: str) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from stepmark import Workflow
 
+from conversation.attributes import check_change
 from conversation.errors import ConversationNotFound
 from conversation.store import conversations
 
@@ -46,10 +47,12 @@ class Journey(Workflow):
     def write_attributes(self, change: Mapping[str, str | None]) -> bool:
         """Set attributes, delete those that are None; False when the conversation is no longer kept.
 
-        To be called by a step. Raises StoreUnavailable, and InvalidRequest when they do not fit.
+        To be called by a step. The API's limits hold here too (names of 64 characters, texts of 1,000, 50
+        attributes, 32 KB): raises InvalidRequest, with nothing written, beyond them, and StoreUnavailable.
         """
+        checked = check_change(dict(change))
         try:
-            conversations().change_attributes(self.conversation_id, change)
+            conversations().change_attributes(self.conversation_id, checked)
         except ConversationNotFound:
             return False
         return True
