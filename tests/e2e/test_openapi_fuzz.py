@@ -24,9 +24,9 @@ from tests.support.openapi import OPERATIONS, PATH, validator
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
 
-# Of 900 examples for an operation between 400 and 600 differ; three operations make the thousand full.
-EXAMPLES = 900
-DISTINCT_REQUESTS = 340
+# Of 450 examples for an operation a third and more differ; seven operations make the thousand full.
+EXAMPLES = 450
+DISTINCT_REQUESTS = 145
 
 START = ("/conversations", "POST")
 READ = ("/conversations/{conversationId}", "GET")
