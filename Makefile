@@ -86,7 +86,7 @@ test-stepmark: development ## the workflow library: examples, random programs, c
 	$(PYTEST) tests/stepmark
 
 test-integration: development ## the real handlers and state machine in a simulated account
-	$(PYTEST) tests/integration
+	$(PYTEST) --numprocesses 2 --dist loadfile tests/integration
 
 test-architecture: development ## the rules that hold the house together
 	$(PYTEST) tests/architecture

@@ -19,7 +19,8 @@ def main(stack_name: str) -> int:
     """Print the journeys that these definitions would park, with the names that they miss."""
     table = _workflow_table(stack_name)
     if table is None:
-        print(f"stack {stack_name} is not there, or has no journeys: nothing to check")
+        region = boto3.Session().region_name
+        print(f"stack {stack_name} is not in {region}, or has no journeys: nothing to check")
         return 0
     return cli.main(["check", "--all", "--store", f"dynamodb:{table}", REGISTRY])
 

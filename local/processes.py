@@ -120,13 +120,17 @@ def wait_until_ready(
         time.sleep(0.05)
 
 
+# Where `make demo` and the others look for modules too.
+_IMPORTS = (".", "layers/conversation", "layers/journeys", "layers/stepmark")
+
+
 def python_environment() -> dict[str, str]:
     """The environment for a module of this repository, whatever the caller's shell sets."""
     return {
         "PATH": os.environ["PATH"],
         "LANG": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
-        "PYTHONPATH": str(REPOSITORY),
+        "PYTHONPATH": os.pathsep.join(str(REPOSITORY / path) for path in _IMPORTS),
     }
 
 

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import boto3
 
-from local import gateway, processes
+from local import gateway, processes, schedules
 from local.companies import CREDENTIALS, SOURCES
 from local.emulator import REGION
 from local.errors import DeploymentError
@@ -98,6 +98,7 @@ def deploy(directory: Path, endpoint: str, parameters: Mapping[str, str]) -> Sta
         name = stack.outputs[f"{source.capitalize()}SecretArn"]
         secrets.put_secret_value(SecretId=name, SecretString=json.dumps(CREDENTIALS[source]))
     gateway.complete_import(stack)
+    schedules.let_roles_create_them(stack)
     return stack
 
 

@@ -17,7 +17,7 @@ from conversation.observability import logger
 from conversation.tracing import tracer
 from journeys.api import answers_workflow_errors, idempotency_key, parameter, workflow_id_in_path
 from journeys.engines import engine
-from journeys.reporting import report
+from journeys.reporting import about, report
 from journeys.start import start
 
 if TYPE_CHECKING:
@@ -30,12 +30,16 @@ if TYPE_CHECKING:
 @answers_workflow_errors
 def lambda_handler(event: Event, _context: LambdaContext) -> Response:
     """Answer the request with the function of its route."""
+    logger.thread_safe_clear_keys()
     return _ROUTES[event["httpMethod"], event["resource"]](event)
 
 
 def _start(event: Event) -> Response:
+    conversation_id = conversation_id_in_path(event)
+    logger.thread_safe_append_keys(conversation_id=conversation_id)
     fields = json_object(event) if event.get("body") else {}
-    snapshot = start(conversation_id_in_path(event), parameter(event, "journey"), fields)
+    snapshot = start(conversation_id, parameter(event, "journey"), fields)
+    about(snapshot.workflow_id)
     report(snapshot)
     document = {
         "workflowId": snapshot.workflow_id,

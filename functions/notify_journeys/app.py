@@ -36,6 +36,7 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
     """Send one wake-up for each journey; what could not be sent comes again."""
     failed_at = notify(event["Records"])
     if failed_at is None:
+        logger.info("changes passed on", records=len(event["Records"]))
         return {"batchItemFailures": []}
     logger.warning("the queue takes no wake-ups", sequence_number=failed_at)
     return {"batchItemFailures": [{"itemIdentifier": failed_at}]}

@@ -23,7 +23,7 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Response:
     parameters = event.get("queryStringParameters") or {}
     flat = _is_flat(parameters.get("format"))
     conversation = read_when_ended(conversations(), conversation_id, _wait_seconds(parameters.get("wait")))
-    logger.info("conversation read", conversation_id=conversation_id, status=conversation.status.value)
+    logger.info("conversation read", status=conversation.status.value)
     now = timestamps.now()
     return respond(200, conversation.flat_document(now) if flat else conversation.document(now))
 

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, TypedDict
 
 from conversation.observability import logger
 from conversation.tracing import tracer
+from journeys.queue import bring_back
+from journeys.reporting import report_failed
 from journeys.running import run
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-
-class Message(TypedDict):
-    """The part of an SQS record that is read."""
-
-    messageId: str
-    body: str
+    from journeys.queue import Message
 
 
 class Event(TypedDict):
@@ -44,9 +41,12 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
     """Do what each message asks for; one that fails comes again, the others do not."""
     failures: list[Failure] = []
     for message in event["Records"]:
+        logger.thread_safe_clear_keys()
+        logger.thread_safe_append_keys(message_id=message["messageId"])
         try:
             run(json.loads(message["body"]))
-        except Exception:  # noqa: BLE001 - one message must not bring back the others
-            logger.exception("message failed", message_id=message["messageId"])
+        except Exception as error:  # noqa: BLE001 - one message must not bring back the others
+            report_failed(error)
+            bring_back(message)
             failures.append({"itemIdentifier": message["messageId"]})
     return {"batchItemFailures": failures}

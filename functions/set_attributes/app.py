@@ -22,7 +22,6 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Response:
     """Answer 200 with the document as it is after the change."""
     conversation_id = conversation_id_in_path(event)
     change = check_change(json_object(event))
-    now = timestamps.now()
-    conversation = conversations().change_attributes(conversation_id, change, now)
-    logger.info("attributes written", conversation_id=conversation_id, count=len(change))
-    return respond(200, conversation.document(now))
+    conversation = conversations().change_attributes(conversation_id, change)
+    logger.info("attributes written", count=len(change))
+    return respond(200, conversation.document(timestamps.now()))

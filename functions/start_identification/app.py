@@ -36,7 +36,6 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Response:
     started = start(request, conversations(), aws.step_functions(), _settings())
     logger.info(
         "identification started" if started.is_new else "start repeated",
-        conversation_id=request.conversation_id,
         status=started.conversation.status.value,
     )
     return respond(202 if started.is_new else 200, started.conversation.document(timestamps.now()))

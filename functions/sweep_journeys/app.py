@@ -13,21 +13,30 @@ if TYPE_CHECKING:
 
 
 class Event(TypedDict):
-    """What the schedule sends, or an operator: {"lookAtAll": true} makes every journey look again."""
+    """What the schedule sends, or an operator: {"lookAtAll": true} makes journeys look again.
+
+    An operator goes on with {"lookAtAll": true, "after": …} while the answer has `after`.
+    """
 
     lookAtAll: NotRequired[bool]
+    after: NotRequired[str]
 
 
 class Answer(TypedDict):
-    """How many journeys were woken up."""
+    """How many journeys were woken up, and after which one to go on."""
 
     journeys: int
+    after: NotRequired[str]
 
 
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
 def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
     """Send the wake-ups. Raises QueueUnavailable and StoreUnavailable: the next minute does it."""
-    count = look_at_all() if event.get("lookAtAll") else sweep()
+    last = None
+    if event.get("lookAtAll"):
+        count, last = look_at_all(event.get("after", ""))
+    else:
+        count = sweep()
     logger.info("journeys swept", journeys=count)
-    return {"journeys": count}
+    return {"journeys": count} if last is None else {"journeys": count, "after": last}

@@ -21,6 +21,13 @@ class Function:
     folder: str
     properties: dict[str, Any]
 
+    @property
+    def layers(self) -> list[str]:
+        """Its layers by their names in the template: those of all functions, then its own."""
+        of_all = DOCUMENT["Globals"]["Function"]["Layers"]
+        own = self.properties["Layers"]
+        return [layer.name for layer in (of_all if own == of_all else [*of_all, *own])]
+
 
 FUNCTIONS = [
     Function(

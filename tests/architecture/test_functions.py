@@ -135,6 +135,7 @@ def test_a_message_stays_hidden_while_a_function_may_work_on_it(function: Functi
     queue = RESOURCES[source["Queue"].name]["Properties"]
     assert queue["VisibilityTimeout"] >= 6 * function.properties["Timeout"]
     assert source["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["ScalingConfig"]["MaximumConcurrency"] < 1_000, "it could take the lookups' concurrency"
 
 
 def test_a_lease_outlives_the_function_that_has_it() -> None:

@@ -110,6 +110,14 @@ def test_a_retry_fits_into_a_call(task: dict[str, Any]) -> None:
         assert retry.get("IntervalSeconds", 0) <= 1
 
 
+@every_task
+def test_a_write_that_takes_too_long_is_repeated(task: dict[str, Any]) -> None:
+    """States.TaskFailed stands for every error but a time-out."""
+    if task["Resource"].endswith(":updateItem"):
+        repeated = {name for retry in task["Retry"] if retry["MaxAttempts"] for name in retry["ErrorEquals"]}
+        assert repeated >= {"States.TaskFailed", "States.Timeout"}
+
+
 @pytest.mark.parametrize("name", states("Parallel"))
 def test_a_parallel_state_catches_what_its_branches_do_not(name: str) -> None:
     assert states()[name]["Catch"][-1]["ErrorEquals"] == ["States.ALL"]

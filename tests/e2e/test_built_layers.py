@@ -6,24 +6,25 @@ import pytest
 
 from local import stack
 from local.processes import BUILD, REPOSITORY
+from tests.architecture.deployment import FUNCTIONS, Function
 
 # An environment with boto3 and what it needs, like the runtime's own.
 RUNTIME = REPOSITORY / ".venvs/runtime/bin/python"
-LAYERS = ("DependenciesLayer", "ConversationLayer")
-FUNCTIONS = sorted(path.parent.name for path in (REPOSITORY / "functions").glob("*/app.py"))
+LAYERS = sorted({layer for function in FUNCTIONS for layer in function.layers})
+NEEDED_BY = {layer: next(each for each in FUNCTIONS if layer in each.layers) for layer in LAYERS}
 
 
 @pytest.fixture(scope="module")
-def layers(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The layers' folders after `sam build`, as Lambda puts them on the path."""
+def layers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The layers' folders after `sam build`, as Lambda puts them on the path, by their names."""
     with stack.sole_builder():
         stack.build(tmp_path_factory.mktemp("build"))
-    return [str(BUILD / "sam/build" / layer / "python") for layer in LAYERS]
+    return {layer: str(BUILD / "sam/build" / layer / "python") for layer in LAYERS}
 
 
 def run(code: str, path: list[str]) -> subprocess.CompletedProcess[str]:
     """Run code in a Python that sees `path`, the runtime's packages, and nothing of this repository."""
-    return subprocess.run(  # noqa: S603
+    return subprocess.run(  # noqa: S603 - the interpreter and code of this test
         [RUNTIME, "-I", "-c", f"import sys; sys.path[:0] = {path!r}; {code}"],
         check=False,
         capture_output=True,
@@ -33,35 +34,36 @@ def run(code: str, path: list[str]) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_the_layers_hold_what_a_function_imports(function: str, layers: list[str]) -> None:
-    finished = run(
-        "import app; assert callable(app.lambda_handler)", [*layers, f"{REPOSITORY}/functions/{function}"]
-    )
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+def test_the_layers_hold_what_a_function_imports(function: Function, layers: dict[str, str]) -> None:
+    path = [layers[layer] for layer in function.layers]
+    path.append(f"{REPOSITORY}/functions/{function.folder}")
+    finished = run("import app; assert callable(app.lambda_handler)", path)
     assert finished.returncode == 0, finished.stderr
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_no_layer_is_made_up_for_by_something_else(layer: str, layers: list[str]) -> None:
+def test_no_layer_is_made_up_for_by_something_else(layer: str, layers: dict[str, str]) -> None:
     """Without one of the layers a function fails: the test above would notice what is missing."""
-    others = [path for path in layers if layer not in path]
-    finished = run("import app", [*others, f"{REPOSITORY}/functions/lookup_alpha"])
+    function = NEEDED_BY[layer]
+    others = [layers[other] for other in function.layers if other != layer]
+    finished = run("import app", [*others, f"{REPOSITORY}/functions/{function.folder}"])
     assert finished.returncode != 0
     assert "ModuleNotFoundError" in finished.stderr
 
 
-def test_the_layers_bring_nothing_that_the_runtime_has(layers: list[str]) -> None:
+def test_the_layers_bring_nothing_that_the_runtime_has(layers: dict[str, str]) -> None:
     """A second boto3 would take the place of the runtime's own."""
-    found = [run(f"import {name}; print({name}.__file__)", layers).stdout for name in ("boto3", "botocore")]
+    path = list(layers.values())
+    found = [run(f"import {name}; print({name}.__file__)", path).stdout for name in ("boto3", "botocore")]
     assert all(".venvs/runtime" in path for path in found)
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_every_module_of_a_layer_is_compiled(layer: str, layers: list[str]) -> None:
-    (path,) = [path for path in layers if layer in path]
+def test_every_module_of_a_layer_is_compiled(layer: str, layers: dict[str, str]) -> None:
     code = (
         "import importlib.util, pathlib; "
-        f"modules = list(pathlib.Path({path!r}).rglob('*.py')); "
+        f"modules = list(pathlib.Path({layers[layer]!r}).rglob('*.py')); "
         "compiled = importlib.util.cache_from_source; "
         "missing = [str(m) for m in modules if not pathlib.Path(compiled(str(m))).exists()]; "
         "print(len(modules), missing[:5])"

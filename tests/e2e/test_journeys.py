@@ -24,9 +24,15 @@ class Call:
         self.conversation_id = str(uuid.uuid4())
         self.workflow_id = f"{self.conversation_id}~retention"
         self.customer_id = f"G-{uuid.uuid4()}"
-        customer = Customer(customer_id=self.customer_id, first_name="A", last_name="B", segment=segment)
+        customer = Customer(
+            customer_id=self.customer_id, first_name="Marguerite", last_name="Deschamps", segment=segment
+        )
         companies.know("gamma", {number: customer})
         assert ivr.start(self.conversation_id, number).status == 202
+
+    def identified(self) -> "Call":
+        assert self.ivr.read(self.conversation_id, wait=20).document["status"] == "SUCCESS"
+        return self
 
     def journey(self, fields: Mapping[str, object] | None = None) -> None:
         reply = self.ivr.start_journey(self.conversation_id, "retention", fields)
@@ -120,11 +126,11 @@ def test_repeats_and_refusals(ivr: Ivr, companies: Companies) -> None:
 
 @pytest.mark.timeout(400)
 def test_twenty_at_once(ivr: Ivr, companies: Companies) -> None:
-    calls = [Call(ivr, companies, f"+336399841{number:02}") for number in range(20)]
-
     fields = {number: {"answer_within_seconds": 2 if number % 3 == 2 else 600} for number in range(20)}
     # All twenty go on at once; a few clients drive them, since each concurrent call starts a process here.
     with ThreadPoolExecutor(4) as clients:
+        numbers = [f"+336399841{number:02}" for number in range(20)]
+        calls = list(clients.map(lambda number: Call(ivr, companies, number).identified(), numbers))
         list(clients.map(lambda number: calls[number].journey(fields[number]), range(20)))
         list(clients.map(lambda call: ivr.set_attributes(call.conversation_id, {"reason": "cancel"}), calls))
 

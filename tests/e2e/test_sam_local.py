@@ -11,8 +11,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,12 @@ from local.ivr import Ivr
 from local.processes import BUILD, REPOSITORY
 from local.stack import Stack
 from local.system import System
+from tests.architecture import deployment
 from tests.support.relay import LOOPBACK, bridge_address, relayed
 
 PREPARATION_SECONDS = 900
 INVOCATION_SECONDS = 110
+FUNCTIONS = [function.logical_name for function in deployment.FUNCTIONS]
 ENGINE_PID = Path("/run/docker.pid")
 SAM = REPOSITORY / ".venvs/sam/bin"
 
@@ -43,7 +45,7 @@ def engine_runs() -> bool:
     docker = shutil.which("docker")
     if docker is None:
         return False
-    info = subprocess.run([docker, "info"], check=False, capture_output=True, timeout=60)  # noqa: S603
+    info = subprocess.run([docker, "info"], check=False, capture_output=True, timeout=60)  # noqa: S603 - docker itself
     return info.returncode == 0
 
 
@@ -85,11 +87,12 @@ class SamLocal:
 
     directory: Path
     options: list[str]
+    answered: set[str] = field(default_factory=set)
 
     def invoke(self, function: str, event: str) -> Any:
         """Run a function on a file of events/; returns what it answers."""
         command = [str(SAM / "sam"), "local", "invoke", function, "--event", f"{REPOSITORY}/events/{event}"]
-        finished = subprocess.run(  # noqa: S603
+        finished = subprocess.run(  # noqa: S603 - our own sam
             [*command, "--template", "template.yaml", "--env-vars", "variables.json", *self.options],
             check=False,
             capture_output=True,
@@ -108,6 +111,7 @@ class SamLocal:
         assert finished.returncode == 0, finished.stderr[-2000:]
         answers = [line for line in finished.stdout.splitlines() if line.startswith("{")]
         assert answers, finished.stderr[-2000:]
+        self.answered.add(function)
         return json.loads(answers[-1])
 
 
@@ -136,7 +140,9 @@ def sam_local(
         # SAM hands on no variable that the template does not declare.
         variables["AWS_ENDPOINT_URL"] = f"http://host.docker.internal:{aws_port}"
         (build / "template.yaml").write_text(yaml.safe_dump(template))
-        (build / "variables.json").write_text(json.dumps(variables_of_functions(stack)))
+        (build / "variables.json").write_text(
+            json.dumps(variables_of_functions(template["Resources"], stack))
+        )
         urls = [
             f"{source.capitalize()}Url=http://host.docker.internal:{companies_port}/{source}"
             for source in SOURCES
@@ -151,20 +157,32 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def variables_of_functions(stack: Stack) -> dict[str, dict[str, str]]:
-    """What refers to other resources, which `sam local` cannot know."""
-    table = {"CONVERSATION_TABLE": stack.table_name}
-    return {
-        "StartIdentificationFunction": {**table, "STATE_MACHINE_ARN": stack.state_machine_arn},
-        "ReadConversationFunction": table,
-        "SetAttributesFunction": table,
-        **{
-            f"Lookup{source.capitalize()}Function": {
-                "SOURCE_SECRET": stack.outputs[f"{source.capitalize()}SecretArn"]
-            }
-            for source in SOURCES
-        },
-    }
+def variables_of_functions(resources: Mapping[str, Any], stack: Stack) -> dict[str, dict[str, str]]:
+    """What refers to other resources, which `sam local` cannot know: as it is in the deployed functions."""
+    lambda_client = stack.session.client("lambda", endpoint_url=stack.endpoint)
+    found: dict[str, dict[str, str]] = {}
+    for name in FUNCTIONS:
+        deployed = lambda_client.get_function_configuration(FunctionName=physical_name(stack, name))
+        declared = resources[name]["Properties"]["Environment"]["Variables"]
+        found[name] = {
+            variable: deployed["Environment"]["Variables"][variable]
+            for variable, value in declared.items()
+            if refers_to_a_resource(value, resources)
+        }
+    return found
+
+
+def refers_to_a_resource(value: object, resources: Mapping[str, Any]) -> bool:
+    if not isinstance(value, dict):
+        return False
+    target = value.get("Ref") or value["Fn::GetAtt"]
+    return (target if isinstance(target, str) else target[0]) in resources
+
+
+def physical_name(stack: Stack, logical_name: str) -> str:
+    client = stack.session.client("cloudformation", endpoint_url=stack.endpoint)
+    resource = client.describe_stack_resource(StackName=stack.name, LogicalResourceId=logical_name)
+    return resource["StackResourceDetail"]["PhysicalResourceId"]
 
 
 def event(name: str) -> dict[str, Any]:
@@ -213,7 +231,27 @@ def test_a_function_that_reads_or_writes_answers(
         assert ivr.read(conversation_id).document["attributes"]["reason"] == "billing"
 
 
+def test_a_journey_starts_runs_and_is_swept(sam_local: SamLocal, ivr: Ivr) -> None:
+    started = event("journeys_api.json")["pathParameters"]
+    conversation_id = started["conversationId"]
+    ivr.start(conversation_id, json.loads(event("start_identification.json")["body"])["callerNumber"])
+
+    answer = sam_local.invoke("JourneysApiFunction", "journeys_api.json")
+
+    assert answer["statusCode"] in {200, 202}
+    workflow_id = json.loads(answer["body"])["workflowId"]
+    assert workflow_id == f"{conversation_id}~{started['journey']}"
+    assert sam_local.invoke("RunJourneyFunction", "run_journey.json") == {"batchItemFailures": []}
+    assert sam_local.invoke("NotifyJourneysFunction", "notify_journeys.json") == {"batchItemFailures": []}
+    swept = sam_local.invoke("SweepJourneysFunction", "sweep_journeys.look_at_all.json")
+    assert swept["journeys"] >= (0 if ivr.workflow(workflow_id).document["status"] == "FINISHED" else 1)
+
+
 def test_a_bad_request_is_refused(sam_local: SamLocal) -> None:
     answer = sam_local.invoke("SetAttributesFunction", "set_attributes.invalid.json")
     assert answer["statusCode"] == 400
     assert json.loads(answer["body"])["error"]["code"] == "INVALID_REQUEST"
+
+
+def test_every_function_has_answered(sam_local: SamLocal) -> None:
+    assert sam_local.answered == set(FUNCTIONS)

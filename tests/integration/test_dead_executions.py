@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from conversation import timestamps
+from conversation import aws, timestamps
 from tests.support.clock import Clock
-from tests.support.cloud import SOURCES, Cloud, identity
+from tests.support.cloud import SOURCES, Answer, Cloud, identity
+from tests.support.faults import at
 from tests.support.machine import Machine
 
 DEADLINE_SECONDS = 10
@@ -36,18 +37,50 @@ def test_ongoing_until_the_deadline_and_timed_out_for_ever_after(cloud: Cloud, c
 @pytest.mark.parametrize("route", ["read", "wait", "flat", "set_attributes", "start"])
 def test_no_route_shows_ongoing_after_the_deadline(route: str, cloud: Cloud, clock: Clock) -> None:
     clock.advance(DEADLINE_SECONDS)
-    answer = {
+    answer = request(cloud, route)
+    assert answer.status == 200
+    assert answer.body["status"] == "TIMED_OUT"
+    item = cloud.item("6c5c")
+    assert item is not None
+    assert item["status"] == {"S": "TIMED_OUT"}, "it must be written, not only said"
+
+
+@pytest.mark.parametrize(
+    ("route", "slow"),
+    [
+        ("read", "GetItem"),
+        ("wait", "GetItem"),
+        ("flat", "GetItem"),
+        ("set_attributes", "GetItem"),
+        ("set_attributes", "UpdateItem"),
+        ("start", "PutItem"),
+    ],
+)
+def test_no_route_shows_ongoing_when_the_table_is_slow_and_the_deadline_passes_meanwhile(
+    route: str, slow: str, cloud: Cloud, clock: Clock
+) -> None:
+    clock.advance(DEADLINE_SECONDS - 3)
+    delays = iter([4.0])
+    with at(aws.dynamodb(), slow, "after", lambda: clock.advance(next(delays, 0))):
+        answer = request(cloud, route)
+    assert (answer.status, answer.body["status"]) == (200, "TIMED_OUT")
+    assert int(answer.body["elapsedMs"]) == DEADLINE_SECONDS * 1000
+
+
+def test_a_start_that_takes_until_the_deadline_does_not_show_ongoing(cloud: Cloud, clock: Clock) -> None:
+    with at(aws.step_functions(), "StartExecution", "after", lambda: clock.advance(DEADLINE_SECONDS)):
+        answer = cloud.start("6c5d")
+    assert (answer.status, answer.body["status"]) == (202, "TIMED_OUT")
+
+
+def request(cloud: Cloud, route: str) -> Answer:
+    return {
         "read": lambda: cloud.read("6c5c"),
         "wait": lambda: cloud.read("6c5c", wait="20"),
         "flat": lambda: cloud.read("6c5c", format="flat"),
         "set_attributes": lambda: cloud.set_attributes("6c5c", {"reason": "billing"}),
         "start": lambda: cloud.start("6c5c"),
     }[route]()
-    assert answer.status == 200
-    assert answer.body["status"] == "TIMED_OUT"
-    item = cloud.item("6c5c")
-    assert item is not None
-    assert item["status"] == {"S": "TIMED_OUT"}, "it must be written, not only said"
 
 
 @pytest.mark.parametrize("entered", [-1, 1], ids=["entered before the deadline", "entered after it"])

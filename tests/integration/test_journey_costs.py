@@ -71,11 +71,19 @@ def test_one_write_per_step_and_one_read_per_resume(world: World, seen: Calls) -
     assert Counter(seen.made) == {READ: 1, WRITE: 10}
 
 
-def test_nothing_is_written_while_waiting(world: World, seen: Calls) -> None:
-    world.begin("c1", {"reason": "cancel"})
+@pytest.mark.parametrize(
+    ("given", "waits_for"),
+    [({"reason": "cancel"}, "approve"), ({}, "reason")],
+    ids=["for a person", "for what is observed"],
+)
+def test_nothing_is_written_while_waiting(
+    world: World, seen: Calls, given: dict[str, str], waits_for: str
+) -> None:
+    world.begin("c1", given)
     world.identify("c1")
     world.start("c1")
     world.settle()
+    assert waits_for in world.get("c1")["waitingFor"]
     seen.clear()
     for number in range(20):
         world.cloud.set_attributes("c1", {"note": str(number)})

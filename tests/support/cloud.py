@@ -259,7 +259,14 @@ def _create_workflows(template: Template, known: dict[Reference, str]) -> None:
     keys = ("BillingMode", "KeySchema", "AttributeDefinitions", "GlobalSecondaryIndexes")
     _client("dynamodb").create_table(TableName=WORKFLOWS, **{key: properties[key] for key in keys})
     for name in ("ResumeDeadLetterQueue", "ResumeQueue"):
-        known[Reference(name)] = _client("sqs").create_queue(QueueName=name)["QueueUrl"]
+        properties = template.properties(name, known)
+        attributes = {
+            attribute: json.dumps(properties[attribute])
+            for attribute in ("VisibilityTimeout", "MessageRetentionPeriod", "RedrivePolicy")
+            if attribute in properties
+        }
+        created = _client("sqs").create_queue(QueueName=name, Attributes=attributes)
+        known[Reference(name)] = created["QueueUrl"]
         known[Reference(name, "Arn")] = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
     _client("scheduler").create_schedule_group(Name="timers")
     known[Reference("TimerGroup")] = "timers"

@@ -27,9 +27,12 @@ from stepmark import SystemClock
 
 from journeys import engines, sweeping
 from tests.support.cloud import TABLE, WORKFLOWS, Answer, Cloud, _client, _environment, identity
+from tests.support.openapi import OPERATIONS, validator
 from tests.support.simulated_aws import ACCOUNT, REGION
+from tests.support.template import Template
 
 QUEUE = "ResumeQueue"
+DEAD_LETTERS = "ResumeDeadLetterQueue"
 FUNCTIONS = {"journeys_api", "run_journey", "notify_journeys", "sweep_journeys"}
 DAY = 86_400.0
 APPROVAL = {"by": "Ada", "reason": "good customer"}
@@ -88,7 +91,7 @@ class World:
     def start(
         self, conversation_id: str, fields: Mapping[str, object] | None = None, journey: str = "retention"
     ) -> Answer:
-        return self._request(
+        return self.request(
             "POST",
             "/conversations/{conversationId}/journeys/{journey}",
             {"conversationId": conversation_id, "journey": journey},
@@ -101,7 +104,7 @@ class World:
         return answer.body
 
     def read(self, id_in_path: str) -> Answer:
-        return self._request("GET", "/workflows/{workflowId}", {"workflowId": id_in_path})
+        return self.request("GET", "/workflows/{workflowId}", {"workflowId": id_in_path})
 
     def send(
         self,
@@ -112,7 +115,7 @@ class World:
         key: str | None = None,
         journey: str = "retention",
     ) -> Answer:
-        return self._request(
+        return self.request(
             "POST",
             "/workflows/{workflowId}/events/{event}",
             {"workflowId": f"{conversation_id}~{journey}", "event": event},
@@ -121,11 +124,9 @@ class World:
         )
 
     def cancel(self, conversation_id: str) -> Answer:
-        return self._request(
-            "DELETE", "/workflows/{workflowId}", {"workflowId": workflow_id(conversation_id)}
-        )
+        return self.request("DELETE", "/workflows/{workflowId}", {"workflowId": workflow_id(conversation_id)})
 
-    def _request(
+    def request(
         self,
         method: str,
         resource: str,
@@ -134,6 +135,7 @@ class World:
         body: str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
+        """Send the journeys API what API Gateway would make of a request; its answer is as documented."""
         self._count("JourneysApiFunction")
         event = {
             "httpMethod": method,
@@ -144,7 +146,9 @@ class World:
             "body": body,
             "isBase64Encoded": False,
         }
-        return self.cloud.answer("JourneysApiFunction", event)
+        answer = self.cloud.answer("JourneysApiFunction", event)
+        check_documented(resource, method, answer)
+        return answer
 
     # -- what AWS does ----------------------------------------------------------------------------------
 
@@ -168,7 +172,7 @@ class World:
         assert shard is not None
         new, self._read = shard.items[self._read :], len(shard.items)
         records = [json.loads(json.dumps(record.to_json(), default=str)) for record in new]
-        return [record for record in records if "journeys" in record["dynamodb"].get("NewImage", {})]
+        return [record for record in records if any(passes(record, pattern) for pattern in _patterns())]
 
     def notify(self, records: list[dict[str, Any]]) -> bool:
         """Hand records to notify_journeys until it takes them, as Lambda does."""
@@ -178,34 +182,67 @@ class World:
 
     def messages(self) -> list[Any]:
         """The messages of the queue that are visible now."""
-        url = self._queue_url()
+        url = self.queue_url()
         found: list[Any] = []
-        while batch := _client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        while (
+            batch := _client("sqs")
+            .receive_message(
+                QueueUrl=url, MaxNumberOfMessages=10, MessageSystemAttributeNames=["ApproximateReceiveCount"]
+            )
+            .get("Messages")
+        ):
             found += batch
         return found
 
     def deliver(self, messages: list[Any]) -> bool:
-        """Hand messages to run_journey one by one; those that fail become visible again."""
+        """Hand messages to run_journey one by one; those that fail come back when the queue says so."""
         for message in messages:
             self.deliver_one(message)
         return bool(messages)
 
     def deliver_one(self, message: Any) -> None:
-        record = {"messageId": message["MessageId"], "body": message["Body"]}
-        handle = {"QueueUrl": self._queue_url(), "ReceiptHandle": message["ReceiptHandle"]}
+        record = {
+            "messageId": message["MessageId"],
+            "receiptHandle": message["ReceiptHandle"],
+            "body": message["Body"],
+            "attributes": message["Attributes"],
+        }
         try:
             answer = self._invoke("RunJourneyFunction", {"Records": [record]})
         except Crash:
-            answer = {"batchItemFailures": [{"itemIdentifier": message["MessageId"]}]}
-        if answer["batchItemFailures"]:
-            _client("sqs").change_message_visibility(**handle, VisibilityTimeout=0)
-        else:
+            return
+        if not answer["batchItemFailures"]:
+            handle = {"QueueUrl": self.queue_url(), "ReceiptHandle": message["ReceiptHandle"]}
             _client("sqs").delete_message(**handle)
+
+    def dead_letters(self) -> list[Any]:
+        """The messages that failed too often; they stay where they are."""
+        url = _client("sqs").get_queue_url(QueueName=DEAD_LETTERS)["QueueUrl"]
+        found = _client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=0)
+        return list(found.get("Messages", []))
+
+    def send_back(self, messages: list[Any]) -> None:
+        """Move messages from the dead-letter queue to the one that they came from."""
+        url = _client("sqs").get_queue_url(QueueName=DEAD_LETTERS)["QueueUrl"]
+        for message in messages:
+            _client("sqs").send_message(QueueUrl=self.queue_url(), MessageBody=message["Body"])
+            _client("sqs").delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
 
     def sweep(self) -> int:
         """Let the sweep find what is overdue by now."""
         found: int = repeat(lambda: self._invoke("SweepJourneysFunction", {})["journeys"])
         return found
+
+    def look_at_all(self) -> int:
+        """Have every live journey look at its conversation, as an operator does."""
+        woken: int = 0
+        event: dict[str, object] = {"lookAtAll": True}
+        while True:
+            answer = self._invoke("SweepJourneysFunction", event)
+            woken += answer["journeys"]
+            if "after" not in answer:
+                return woken
+            event["after"] = answer["after"]
 
     def recover(self, goal: Callable[[], bool]) -> None:
         """What an account does for a while after a crash: messages come, leases run out, the sweep passes."""
@@ -220,8 +257,8 @@ class World:
 
     def _next_moment(self) -> float | None:
         queue = sqs_backends[ACCOUNT][REGION].queues[QUEUE]
-        delays = [message.delayed_until / 1000 for message in queue._messages]
-        moments = [at for at in delays if at > self.clock.now()]
+        hidden = [max(message.delayed_until, message.visible_at) / 1000 for message in queue._messages]
+        moments = [at for at in hidden if at > self.clock.now()]
         return min([*moments, *(at for at, _ in self.timers())], default=None)
 
     def timers(self) -> list[tuple[float, Any]]:
@@ -235,7 +272,7 @@ class World:
     def _fire_timers(self) -> None:
         for at, one in self.timers():
             if at <= self.clock.now():
-                _client("sqs").send_message(QueueUrl=self._queue_url(), MessageBody=one.target["Input"])
+                _client("sqs").send_message(QueueUrl=self.queue_url(), MessageBody=one.target["Input"])
                 _client("scheduler").delete_schedule(GroupName="timers", Name=one.name)
 
     def _invoke(self, function: str, event: Any) -> Any:
@@ -246,7 +283,8 @@ class World:
         self.invocations[function] = self.invocations.get(function, 0) + 1
 
     @staticmethod
-    def _queue_url() -> str:
+    def queue_url() -> str:
+        """Where the wake-ups are."""
         url: str = _client("sqs").get_queue_url(QueueName=QUEUE)["QueueUrl"]
         return url
 
@@ -256,10 +294,39 @@ class World:
         attributes: dict[str, str] = self.cloud.read(conversation_id).body["attributes"]
         return attributes
 
-    def item(self, conversation_id: str) -> dict[str, Any]:
+    def item(self, conversation_id: str, journey: str = "retention") -> dict[str, Any]:
         """The workflow as it lies in the table."""
-        key = {"workflowId": {"S": workflow_id(conversation_id)}}
+        key = {"workflowId": {"S": f"{conversation_id}~{journey}"}}
         return dict(self.cloud.dynamodb.get_item(TableName=WORKFLOWS, Key=key, ConsistentRead=True)["Item"])
+
+
+def check_documented(path: str, method: str, answer: Answer) -> None:
+    """Hold an answer of the journeys API against the OpenAPI document."""
+    response = OPERATIONS[path, method]["responses"][str(answer.status)]
+    if answer.status >= 400:
+        validator("Error").validate(answer.body)
+        return
+    schema = response["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+    validator(schema).validate(answer.body)
+
+
+def _patterns() -> list[Any]:
+    """What the template has Lambda hand over of the stream."""
+    function = Template.load().document["Resources"]["NotifyJourneysFunction"]["Properties"]
+    filters = function["Events"]["Changes"]["Properties"]["FilterCriteria"]["Filters"]
+    return [json.loads(one["Pattern"]) for one in filters]
+
+
+def passes(value: Any, pattern: Any) -> bool:
+    """Whether an event fits a pattern of EventBridge, as far as the template's filter needs them."""
+    if isinstance(pattern, dict):
+        return isinstance(value, dict) and all(passes(value.get(key), one) for key, one in pattern.items())
+    assert all(rule.keys() == {"exists"} for rule in pattern), (
+        f"no rule but `exists` is known here: {pattern}"
+    )
+    # A list fits when one of its members does; `exists` is about leaves.
+    there = bool(value) if isinstance(value, list) else value is not None and not isinstance(value, dict)
+    return any(rule["exists"] == there for rule in pattern)
 
 
 def repeat[Answered](call: Callable[[], Answered]) -> Answered:

@@ -86,8 +86,11 @@ def answers_errors(handler: Handler) -> Handler:
             if status is None:
                 raise
             log = logger.warning if error.retryable else logger.info
-            log("request refused", code=error.code, http_status=status, reason=str(error))
+            # Not its text, which may quote what the client sent.
+            log("request refused", code=error.code, http_status=status, reason=type(error).__name__)
             return refuse(status, error.code, str(error))
+        finally:
+            logger.thread_safe_clear_keys()
 
     return answer
 
@@ -104,9 +107,13 @@ def conversation_id_in_path(event: Event) -> str:
 
 
 def check_conversation_id(value: object) -> str:
-    """Return an id that is one: a Genesys UUID, a Connect ContactId, a Twilio CallSid, or the like."""
+    """Return an id that is one: a Genesys UUID, a Connect ContactId, a Twilio CallSid, or the like.
+
+    From here on each log line of the request carries it.
+    """
     if not isinstance(value, str) or not _CONVERSATION_ID.fullmatch(value):
         raise InvalidRequest("conversationId must have 1 to 80 characters of A-Z a-z 0-9 _ -")
+    logger.thread_safe_append_keys(conversation_id=value)
     return value
 
 

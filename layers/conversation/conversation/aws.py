@@ -27,6 +27,10 @@ CONFIG = Config(
     retries={"total_max_attempts": 2, "mode": "standard"},
     max_pool_connections=50,
 )
+# StartExecution of an Express machine is not idempotent, so the SDK does not repeat it; and 503 with
+# Retry-After, which the IVR repeats, is better than a start that takes longer than its claim lasts.
+_START_CONFIG = CONFIG.merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}))
+STEP_FUNCTIONS_SECONDS = 2.5
 
 
 def reason(error: ClientError | BotoCoreError) -> str:
@@ -43,7 +47,8 @@ def dynamodb() -> DynamoDBClient:
 @cache
 def step_functions() -> SFNClient:
     """Return the Step Functions client of this execution environment."""
-    return cast("SFNClient", botocore.session.get_session().create_client("stepfunctions", config=CONFIG))
+    client = botocore.session.get_session().create_client("stepfunctions", config=_START_CONFIG)
+    return cast("SFNClient", client)
 
 
 @cache

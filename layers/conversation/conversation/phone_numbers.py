@@ -1,5 +1,8 @@
 """Caller numbers as IVRs send them, turned into E.164."""
 
+import re
+from urllib.parse import unquote
+
 import phonenumbers
 
 from conversation.errors import InvalidRequest
@@ -15,6 +18,15 @@ _WITHHELD_WORDS = frozenset(
         "unknown", "withheld",
     }
 )  # fmt: skip
+
+# As in `private number` and `unknown caller`.
+_NOUN_OF_A_WITHHELD_WORD = re.compile(r"\s+(number|caller|call)$", re.IGNORECASE)
+
+# phonenumbers looks for a number anywhere in a text; what IVRs send is one, so it begins like one.
+# Before it may stand what cannot be seen: marks of writing direction, say, that copying brought along.
+_BEGINS_LIKE_A_NUMBER = re.compile(
+    r"[\s\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]*[+\uff0b(\uff08\[]*\s*\d"
+)
 
 # The same words typed on a telephone's keys: ANONYMOUS is 266696687, RESTRICTED 7378742833, and so on.
 _KEYPAD = str.maketrans("abcdefghijklmnopqrstuvwxyz", "22233344455566677778889999")
@@ -40,14 +52,15 @@ def to_e164(raw: str, default_region: str) -> str | None:
     """
     if len(raw) > MAXIMUM_LENGTH:
         raise InvalidRequest(f"callerNumber must have at most {MAXIMUM_LENGTH} characters")
-    text = _without_uri(raw.strip())
+    text = _without_uri(_without_display_name(raw.strip()))
     word = text.partition(";")[0].strip()
+    word = _NOUN_OF_A_WITHHELD_WORD.sub("", word)
     if word.casefold() in _WITHHELD_WORDS:
         return None
     digits = "".join(character for character in word if character.isdecimal())
     if word.startswith("+") and digits in _WITHHELD_DIGITS:
         return None
-    number = _parse(text, default_region)
+    number = _parse(text, default_region) if _BEGINS_LIKE_A_NUMBER.match(text) else None
     if number is None and (digits in _WITHHELD_DIGITS or (digits and not digits.strip("0"))):
         return None
     if number is None:
@@ -58,12 +71,19 @@ def to_e164(raw: str, default_region: str) -> str | None:
     return number
 
 
+def _without_display_name(text: str) -> str:
+    """Take the URI out of what a SIP header holds: `"Anonymous" <sip:anonymous@anonymous.invalid>`."""
+    _, bracket, rest = text.partition("<")
+    return rest.partition(">")[0].strip() if bracket else text
+
+
 def _without_uri(text: str) -> str:
     """Take the number out of a `sip:` URI, and what looks like a number out of a `tel:` URI."""
     scheme, colon, rest = text.partition(":")
     match scheme.casefold() if colon else "":
         case "sip" | "sips":
-            return _subscriber(rest.partition("@")[0])
+            user, _, _password = unquote(rest.partition("@")[0]).partition(":")
+            return _subscriber(user)
         case "tel":
             return _subscriber(rest)
         case _:

@@ -7,7 +7,8 @@ What a request does, and what its repetition finds when it died there:
                                   the repetition          an execution is conditional, so it changes
                                   starts the execution    nothing that the first one has written
 
-A claim lasts three seconds: longer than a start takes, shorter than an IVR waits before it repeats.
+A claim lasts three seconds, shorter than an IVR waits before it repeats. Nobody calls StartExecution whose
+claim may run out meanwhile: after a slow write a request claims anew, before anybody else does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from conversation.store import ConversationStore
 
 CLAIM_DURATION = timedelta(seconds=3)
+_LONGEST_START = timedelta(seconds=aws.STEP_FUNCTIONS_SECONDS)
 _POLL_SECONDS = 0.05
 
 
@@ -66,16 +68,36 @@ def start(
     when Step Functions did not start: then the same request may be sent again at once.
     """
     now = timestamps.now()
-    conversation = _new_conversation(request, settings, now)
-    existing = store.create(conversation, now)
-    if existing is not None:
-        return _join(existing, request, store, step_functions, settings)
-    if conversation.claim is not None:
-        _execute(conversation, conversation.claim, store, step_functions, settings)
-    return Started(conversation, is_new=True)
+    mine = _new_claim(now)
+    created = _new_conversation(request, settings, now, mine)
+    existing = store.create(created)
+    conversation = existing or created
+    if conversation.caller_number != request.caller_number:
+        raise NumberConflict(
+            f"conversation {request.conversation_id} was started with another callerNumber; use a new id"
+        )
+    give_up_at = time.monotonic() + 2 * CLAIM_DURATION.total_seconds()
+    while conversation.claim and conversation.execution_arn is None and conversation.status is Status.ONGOING:
+        now = timestamps.now()
+        is_mine = conversation.claim.token == mine.token
+        if is_mine and now + _LONGEST_START <= mine.until:
+            _execute(conversation, mine, store, step_functions, settings)
+            return Started(store.as_it_stands(conversation), is_new=True)
+        if time.monotonic() >= give_up_at:
+            raise StartUnavailable("another request is starting this conversation; send the request again")
+        if is_mine or now >= conversation.claim.until:
+            mine = _new_claim(now)
+            if store.claim_start(conversation.conversation_id, conversation.claim, mine):
+                conversation = replace(conversation, claim=mine)
+                continue
+        time.sleep(_POLL_SECONDS)
+        conversation = store.read(conversation.conversation_id)
+    return Started(conversation, is_new=existing is None)
 
 
-def _new_conversation(request: StartRequest, settings: StartSettings, now: datetime) -> Conversation:
+def _new_conversation(
+    request: StartRequest, settings: StartSettings, now: datetime, claim: StartClaim
+) -> Conversation:
     withheld = request.caller_number is None
     return Conversation(
         conversation_id=request.conversation_id,
@@ -89,39 +111,12 @@ def _new_conversation(request: StartRequest, settings: StartSettings, now: datet
         expires_at=now + timedelta(hours=settings.retention_hours),
         sources={} if withheld else dict.fromkeys(settings.sources, SourceStatus.PENDING),
         attributes=request.attributes,
-        claim=None if withheld else _new_claim(now),
+        claim=claim,
     )
 
 
 def _new_claim(now: datetime) -> StartClaim:
     return StartClaim(token=uuid.uuid4().hex, until=now + CLAIM_DURATION)
-
-
-def _join(
-    conversation: Conversation,
-    request: StartRequest,
-    store: ConversationStore,
-    step_functions: SFNClient,
-    settings: StartSettings,
-) -> Started:
-    """Answer with what is there, after making sure that somebody works for it."""
-    if conversation.caller_number != request.caller_number:
-        raise NumberConflict(
-            f"conversation {request.conversation_id} was started with another callerNumber; use a new id"
-        )
-    give_up_at = time.monotonic() + 2 * CLAIM_DURATION.total_seconds()
-    while conversation.claim and conversation.execution_arn is None and conversation.status is Status.ONGOING:
-        now = timestamps.now()
-        if now >= conversation.claim.until:
-            mine = _new_claim(now)
-            if store.claim_start(conversation.conversation_id, conversation.claim, mine):
-                _execute(conversation, mine, store, step_functions, settings)
-                return Started(conversation, is_new=True)
-        if time.monotonic() >= give_up_at:
-            raise StartUnavailable("another request is starting this conversation; send the request again")
-        time.sleep(_POLL_SECONDS)
-        conversation = store.read(conversation.conversation_id, timestamps.now())
-    return Started(conversation, is_new=False)
 
 
 def _execute(
@@ -148,7 +143,7 @@ def _execute(
 
 def _release(conversation: Conversation, claim: StartClaim, store: ConversationStore) -> None:
     try:
-        store.release_start(conversation.conversation_id, claim, timestamps.now())
+        store.release_start(conversation.conversation_id, claim)
     except StoreUnavailable:
         # The claim runs out by itself.
         logger.warning("start failed and its claim stays", conversation_id=conversation.conversation_id)

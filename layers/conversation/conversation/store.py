@@ -18,13 +18,12 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
 from botocore.exceptions import BotoCoreError, ClientError
 
 from conversation import aws, timestamps
 from conversation.attributes import MAXIMUM_COUNT, MAXIMUM_TOTAL_BYTES, Plan, plan_change, total_bytes
 from conversation.errors import ConversationNotFound, StoreUnavailable
-from conversation.observability import logger
+from conversation.observability import count, logger
 from conversation.record import Conversation, SourceStatus, StartClaim, Status
 from conversation.settings import StoreSettings
 
@@ -52,16 +51,18 @@ class ConversationStore:
     """The conversations in one table.
 
         store = ConversationStore(aws.dynamodb(), "Conversations")
-        conversation = store.read("6c5c", timestamps.now())
+        conversation = store.read("6c5c")
 
-    Every method raises StoreUnavailable when DynamoDB does not do its part; the same call may be repeated.
+    What a method returns is as it stands when it returns, however slow DynamoDB was: never ONGOING past the
+    deadline. Every method raises StoreUnavailable when DynamoDB does not do its part; the same call may be
+    repeated.
     """
 
     def __init__(self, client: DynamoDBClient, table_name: str) -> None:
         self._client = client
         self._table = table_name
 
-    def create(self, conversation: Conversation, now: datetime) -> Conversation | None:
+    def create(self, conversation: Conversation) -> Conversation | None:
         """Write a new conversation, or return the one that is there already and still kept."""
         unknown = "attribute_not_exists(conversationId)"
         expired = "expiresAt <= :now"
@@ -70,7 +71,7 @@ class ConversationStore:
                 TableName=self._table,
                 Item=_to_item(conversation),
                 ConditionExpression=f"{unknown} OR {expired}",
-                ExpressionAttributeValues={":now": _epoch(now)},
+                ExpressionAttributeValues={":now": _epoch(timestamps.now())},
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ClientError as error:
@@ -81,10 +82,10 @@ class ConversationStore:
             return None
         if existing.claim and conversation.claim and existing.claim.token == conversation.claim.token:
             return None  # our own write: its answer was lost and botocore sent it again
-        return self._time_out(existing, now) if existing.is_overdue(now) else existing
+        return self.as_it_stands(existing)
 
-    def read(self, conversation_id: str, now: datetime) -> Conversation:
-        """Read a conversation as it stands, TIMED_OUT once its deadline has passed.
+    def read(self, conversation_id: str) -> Conversation:
+        """Read a conversation.
 
         Raises ConversationNotFound when it is unknown or has expired.
         """
@@ -95,8 +96,13 @@ class ConversationStore:
         except (ClientError, BotoCoreError) as error:
             raise _unavailable(error) from error
         conversation = _from_item(answer["Item"]) if "Item" in answer else None
-        if conversation is None or conversation.has_expired(now):
+        if conversation is None or conversation.has_expired(timestamps.now()):
             raise _not_found(conversation_id)
+        return self.as_it_stands(conversation)
+
+    def as_it_stands(self, conversation: Conversation) -> Conversation:
+        """Conclude a conversation whose deadline has passed, or return it, or what has concluded it."""
+        now = timestamps.now()
         return self._time_out(conversation, now) if conversation.is_overdue(now) else conversation
 
     def claim_start(self, conversation_id: str, seen: StartClaim, mine: StartClaim) -> bool:
@@ -112,13 +118,13 @@ class ConversationStore:
             },
         )  # fmt: skip
 
-    def release_start(self, conversation_id: str, mine: StartClaim, now: datetime) -> None:
+    def release_start(self, conversation_id: str, mine: StartClaim) -> None:
         """Give the claim back after a start that failed, so that the next request need not wait for it."""
         self._update(
             conversation_id,
             "SET startClaimedUntil = :now",
             "startToken = :mine AND attribute_not_exists(executionArn)",
-            {":mine": _text(mine.token), ":now": _moment(now)},
+            {":mine": _text(mine.token), ":now": _moment(timestamps.now())},
         )
 
     def mark_started(self, conversation_id: str, execution_arn: str) -> None:
@@ -130,7 +136,7 @@ class ConversationStore:
             {":arn": _text(execution_arn)},
         )
 
-    def join(self, conversation_id: str, journey: str, now: datetime) -> None:
+    def join(self, conversation_id: str, journey: str) -> None:
         """Note that a journey follows the conversation: the table's stream tells it of every later change.
 
         Raises ConversationNotFound.
@@ -139,30 +145,29 @@ class ConversationStore:
             conversation_id,
             "ADD journeys :journey",
             "expiresAt > :now",
-            {":journey": {"SS": [journey]}, ":now": _epoch(now)},
+            {":journey": {"SS": [journey]}, ":now": _epoch(timestamps.now())},
         ):
             raise _not_found(conversation_id)
 
-    def change_attributes(
-        self, conversation_id: str, change: Mapping[str, str | None], now: datetime
-    ) -> Conversation:
+    def change_attributes(self, conversation_id: str, change: Mapping[str, str | None]) -> Conversation:
         """Set the attributes that have a text and delete those that have None; touch no other.
 
         Raises ConversationNotFound, InvalidRequest when the conversation would hold too many attributes,
         and RequestTooLarge when they would be too long together.
         """
-        conversation = self.read(conversation_id, now)
+        conversation = self.read(conversation_id)
         for _ in range(_MAXIMUM_CONFLICTS):
             plan = plan_change(conversation.attributes, change)
             if plan is None:
-                return conversation
-            written, conversation = self._write_attributes(conversation_id, plan, now)
+                return self.as_it_stands(conversation)
+            written, conversation = self._write_attributes(conversation_id, plan)
             if written:
-                return conversation
+                return self.as_it_stands(conversation)
         raise StoreUnavailable("too many writers changed the same attributes; send the request again")
 
-    def _write_attributes(self, conversation_id: str, plan: Plan, now: datetime) -> tuple[bool, Conversation]:
+    def _write_attributes(self, conversation_id: str, plan: Plan) -> tuple[bool, Conversation]:
         """Write one plan if what it was made from still stands; return the conversation as it is then."""
+        now = timestamps.now()
         names = {"#attributes": "attributes"}
         values: Values = {":updatedAt": _moment(now), ":bytes": _number(plan.byte_delta), ":now": _epoch(now)}
         sets = ["updatedAt = :updatedAt", "attributeBytes = attributeBytes + :bytes"]
@@ -202,7 +207,7 @@ class ConversationStore:
             )
         except ClientError as error:
             conversation = _from_item(_item_behind(error))
-            if conversation.has_expired(now):
+            if conversation.has_expired(timestamps.now()):
                 raise _not_found(conversation_id) from error
             return False, conversation
         except BotoCoreError as error:
@@ -231,8 +236,7 @@ class ConversationStore:
         except BotoCoreError as error:
             raise _unavailable(error) from error
         logger.warning("identification timed out", conversation_id=conversation.conversation_id)
-        with single_metric(name="IdentificationTimedOut", unit=MetricUnit.Count, value=1):
-            pass  # nothing to add to it
+        count("IdentificationTimedOut")
         return _from_item(answer["Attributes"])
 
     def _update(self, conversation_id: str, update: str, condition: str, values: Values) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from conversation import timestamps
 from conversation.record import Conversation, Status
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def read_when_ended(store: ConversationStore, conversation_id: str, seconds: int
     """
     give_up_at = time.monotonic() + seconds
     while True:
-        conversation = store.read(conversation_id, timestamps.now())
+        conversation = store.read(conversation_id)
         remaining = give_up_at - time.monotonic()
         if conversation.status is not Status.ONGOING or remaining <= 0:
             return conversation

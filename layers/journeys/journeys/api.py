@@ -6,9 +6,12 @@ import re
 from functools import wraps
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 from stepmark import (
+    HandlerFailed,
     PayloadRefused,
+    RecordTooLarge,
     RetryableError,
     StepmarkError,
     UnknownEvent,
@@ -17,9 +20,10 @@ from stepmark import (
 )
 
 from conversation.api import refuse
-from conversation.errors import InvalidRequest
+from conversation.errors import ConversationError, InvalidRequest
 from conversation.observability import logger
 from journeys.errors import JourneyNotFound
+from journeys.reporting import about, report_failed
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -29,13 +33,15 @@ if TYPE_CHECKING:
 _WORKFLOW_ID = re.compile(r"[A-Za-z0-9_-]{1,80}~[A-Za-z0-9_-]{1,64}")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
-# The first that fits counts. What is in none of these rows is a defect and fails the function.
+# The first that fits counts. What is in none of these rows is no client's doing, and somebody has to mend it.
 HTTP_STATUS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (JourneyNotFound, HTTPStatus.NOT_FOUND, "JOURNEY_NOT_FOUND"),
     (WorkflowNotFound, HTTPStatus.NOT_FOUND, "WORKFLOW_NOT_FOUND"),
     (PayloadRefused, HTTPStatus.BAD_REQUEST, "INVALID_REQUEST"),
+    (RecordTooLarge, HTTPStatus.CONTENT_TOO_LARGE, "REQUEST_TOO_LARGE"),
     (WorkflowClosed, HTTPStatus.CONFLICT, "WORKFLOW_CLOSED"),
     (UnknownEvent, HTTPStatus.CONFLICT, "UNKNOWN_EVENT"),
+    (HandlerFailed, HTTPStatus.CONFLICT, "EVENT_FAILED"),
     (RetryableError, HTTPStatus.SERVICE_UNAVAILABLE, "TEMPORARILY_UNAVAILABLE"),
 )
 
@@ -48,13 +54,41 @@ def answers_workflow_errors(handler: Handler) -> Handler:
         try:
             return handler(event, context)
         except (StepmarkError, JourneyNotFound) as error:
-            for kind, status, code in HTTP_STATUS:
-                if isinstance(error, kind):
-                    logger.info("request refused", code=code, http_status=status, reason=type(error).__name__)
-                    return refuse(status, code, str(error))
-            raise
+            return _answer(error)
 
     return answer
+
+
+def _answer(error: StepmarkError | JourneyNotFound) -> Response:
+    if isinstance(error, HandlerFailed):
+        return _answer_failed_handler(error)
+    for kind, status, code in HTTP_STATUS:
+        if isinstance(error, kind):
+            logger.info("request refused", code=code, http_status=status, reason=type(error).__name__)
+            return refuse(status, code, str(error))
+    report_failed(error)
+    return refuse(
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        "TEMPORARILY_UNAVAILABLE",
+        "the journey has to be repaired; send the request again later",
+    )
+
+
+def _answer_failed_handler(error: HandlerFailed) -> Response:
+    """Answer for an event's own handler, whose error may quote anything: by the type of that error alone."""
+    report_failed(error)
+    cause = error.__cause__
+    if isinstance(cause, RetryableError) or (isinstance(cause, ConversationError) and cause.retryable):
+        return refuse(
+            HTTPStatus.SERVICE_UNAVAILABLE,
+            "TEMPORARILY_UNAVAILABLE",
+            "nothing has changed; send the event again",
+        )
+    return refuse(
+        HTTPStatus.CONFLICT,
+        "EVENT_FAILED",
+        "the journey could not handle the event, and nothing has changed; its log says why",
+    )
 
 
 def workflow_id_in_path(event: Event) -> str:
@@ -62,12 +96,16 @@ def workflow_id_in_path(event: Event) -> str:
     workflow_id = parameter(event, "workflowId")
     if not _WORKFLOW_ID.fullmatch(workflow_id):
         raise WorkflowNotFound("there is no such workflow; take the workflowId of the answer to its start")
+    about(workflow_id)
     return workflow_id
 
 
 def parameter(event: Event, name: str) -> str:
-    """Read a parameter from the path."""
-    return (event.get("pathParameters") or {}).get(name, "")
+    """Read a parameter from the path.
+
+    API Gateway hands it over as it stands in the path: a name with a space in it comes as `too%20late`.
+    """
+    return unquote((event.get("pathParameters") or {}).get(name, ""))
 
 
 def idempotency_key(event: Event) -> str | None:

@@ -23,10 +23,11 @@ class Attribute(Observation[str]):
 
         On("reason", Attribute("reason", into="reason"))
 
-    into: the journey's field that takes the text, or a callable that does.
+    Never happens once the conversation has expired: give the Wait a Timeout too.
+    into: the journey's field that takes the text, or a callable that does; without it nothing is kept.
     """
 
-    def __init__(self, name: str, into: Into[str]) -> None:
+    def __init__(self, name: str, into: Into[str] | None = None) -> None:
         self._name = name
         self._into = into
 
@@ -39,9 +40,15 @@ class Attribute(Observation[str]):
         _store(request, self._into, payload)
 
 
+EXPIRED = "EXPIRED"
+
+
 @dataclass(frozen=True)
 class Identification:
-    """How the identification ended: a final status, and the caller's identity when that is SUCCESS."""
+    """How the identification ended: a final status, and the caller's identity when that is SUCCESS.
+
+    The status is EXPIRED when the conversation was no longer kept by the time the journey asked.
+    """
 
     status: str
     identity: dict[str, str] | None
@@ -52,16 +59,17 @@ class Identified(Observation[Identification]):
 
         On("identified", Identified(into=self.on_identified))
 
-    into: the journey's field that takes the Identification, or a callable that does.
+    into: the journey's field that takes the Identification, or a callable that does; without it nothing is
+    kept.
     """
 
-    def __init__(self, into: Into[Identification]) -> None:
+    def __init__(self, into: Into[Identification] | None = None) -> None:
         self._into = into
 
     def look(self, request: Request[None]) -> Happened | LookAgain | None:
         conversation = _conversation(request)
         if conversation is None:
-            return None
+            return Happened(Identification(EXPIRED, None))
         if conversation.status is Status.ONGOING:
             # If everything else has died by then, that look itself makes it TIMED_OUT.
             return LookAgain(max(conversation.deadline_at.timestamp(), time.time() + 1))
@@ -78,8 +86,8 @@ def _conversation(request: Request[None]) -> Conversation | None:
     return request.state.conversation()
 
 
-def _store[Payload](request: Request[None], into: Into[Payload], payload: Payload) -> None:
+def _store[Payload](request: Request[None], into: Into[Payload] | None, payload: Payload) -> None:
     if callable(into):
         into(payload)
-    else:
+    elif into is not None:
         setattr(request.state, into, payload)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stepmark import Workflow
 
-from conversation import timestamps
+from conversation.attributes import check_change
 from conversation.errors import ConversationNotFound
 from conversation.store import conversations
 
@@ -40,17 +40,19 @@ class Journey(Workflow):
     def conversation(self) -> Conversation | None:
         """The conversation as it stands, or None when it is no longer kept. Raises StoreUnavailable."""
         try:
-            return conversations().read(self.conversation_id, timestamps.now())
+            return conversations().read(self.conversation_id)
         except ConversationNotFound:
             return None
 
     def write_attributes(self, change: Mapping[str, str | None]) -> bool:
         """Set attributes, delete those that are None; False when the conversation is no longer kept.
 
-        To be called by a step. Raises StoreUnavailable, and InvalidRequest when they do not fit.
+        To be called by a step. The API's limits hold here too (names of 64 characters, texts of 1,000, 50
+        attributes, 32 KB): raises InvalidRequest, with nothing written, beyond them, and StoreUnavailable.
         """
+        checked = check_change(dict(change))
         try:
-            conversations().change_attributes(self.conversation_id, change, timestamps.now())
+            conversations().change_attributes(self.conversation_id, checked)
         except ConversationNotFound:
             return False
         return True

@@ -1,8 +1,11 @@
-"""The journeys that this deployment ships, one line each."""
+"""The journeys that this deployment ships, one line each: module:class."""
+
+from pkgutil import resolve_name
 
 from journeys.journey import Journey
-from journeys.retention import Retention
 
-JOURNEYS: tuple[type[Journey], ...] = (
-    Retention,
+_NAMES = (
+    "journeys.retention:Retention",
 )  # fmt: skip
+
+JOURNEYS: tuple[type[Journey], ...] = tuple(map(resolve_name, _NAMES))

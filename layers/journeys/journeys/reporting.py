@@ -1,25 +1,48 @@
-"""What operators are told of a workflow."""
+"""What operators are told of a workflow: never its state, nor an error's text, which may quote the caller."""
 
 from __future__ import annotations
 
+from traceback import extract_tb
 from typing import TYPE_CHECKING
 
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
-from stepmark import Status
+from stepmark.record import Progress
 
-from conversation.observability import logger
+from conversation.observability import count, logger
+from journeys.names import conversation_id_of
 
 if TYPE_CHECKING:
     from stepmark import Snapshot
+    from stepmark.record import Record
+
+
+def about(workflow_id: str) -> None:
+    """Let every line from here on, to the end of the invocation, say which workflow it is about."""
+    logger.thread_safe_append_keys(workflow_id=workflow_id, conversation_id=conversation_id_of(workflow_id))
 
 
 def report(snapshot: Snapshot) -> None:
-    """Log where a workflow stands, and count it when a person has to look after it."""
+    """Log where a workflow stands."""
     at = sorted(thread.at for thread in snapshot.threads.values())
-    if snapshot.status is not Status.PARKED:
-        logger.info("journey", workflow_id=snapshot.workflow_id, status=snapshot.status, at=at)
-        return
-    # Not the error itself, which may name the caller: `stepmark show` has it.
-    logger.error("journey parked", workflow_id=snapshot.workflow_id, at=at)
-    with single_metric(name="JourneyParked", unit=MetricUnit.Count, value=1):
-        pass  # nothing to add to it
+    logger.info("journey", status=snapshot.status, at=at)
+
+
+def report_parked(record: Record) -> None:
+    """Log and count that a workflow now waits for a person to repair it; `stepmark show` has its error."""
+    at = sorted(thread.at for thread in Progress.from_json(record.progress).threads.values())
+    logger.error("journey parked", at=at)
+    count("JourneyParked")
+
+
+def report_failed(error: BaseException) -> None:
+    """Log and count that a journey could not go on: what went wrong, and where in the code."""
+    logger.error(
+        "journey failed",
+        error=_chain(error),
+        code=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in extract_tb(error.__traceback__)],
+    )
+    count("JourneyFailed")
+
+
+def _chain(error: BaseException | None) -> list[str]:
+    """The types of an error and of what has caused it."""
+    return [] if error is None else [type(error).__name__, *_chain(error.__cause__)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from pydantic import Field
 from stepmark import Finish, Go, If, On, Section, Step, Timeout, Wait, WaitFor
 
 from journeys import crm
@@ -15,6 +17,8 @@ _WORDS = {
     "denied": "I am sorry, there is no offer that I could make you today.",
     "timed out": "I am sorry, nobody could answer in time. We will call you back.",
 }
+MOST_OFFER = 900  # characters; with the words around it, it has to fit into one attribute
+YEAR_SECONDS = 31_536_000
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,8 @@ class Retention(Journey, name="retention"):
     `retention_offer`, and `say`, the IVR's next words.
     """
 
-    offer: str = "one month free"
-    answer_within_seconds: int = 600
+    offer: Annotated[str, Field(max_length=MOST_OFFER)] = "one month free"
+    answer_within_seconds: Annotated[int, Field(ge=1, le=YEAR_SECONDS)] = 600
     segment: str = field(default="", init=False)
     customer_id: str = field(default="", init=False)
     reason: str = field(default="", init=False)

@@ -9,7 +9,7 @@ from stepmark import WorkflowNotFound
 
 from journeys.engines import STEPS, engine, scheduler
 from journeys.queue import send
-from journeys.reporting import report
+from journeys.reporting import about, report
 
 if TYPE_CHECKING:
     from journeys.queue import Wakeup
@@ -25,6 +25,7 @@ def run(wakeup: Wakeup) -> None:
     Raises stepmark's RetryableError and the store's errors: then the message has to come again.
     """
     workflow_id = wakeup["workflowId"]
+    about(workflow_id)
     if wakeup.get("dueAt", 0) > time.time():
         scheduler().wake(workflow_id, wakeup["dueAt"])
         return

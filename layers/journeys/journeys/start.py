@@ -13,9 +13,10 @@ import json
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
+from stepmark import DefinitionError, StateError, describe
+from stepmark.state import codec_of
 
-from conversation import timestamps
-from conversation.errors import InvalidRequest
+from conversation.errors import InvalidRequest, RequestTooLarge
 from conversation.store import conversations
 from journeys.engines import class_of, engine
 from journeys.errors import JourneyNotFound
@@ -28,31 +29,54 @@ if TYPE_CHECKING:
 
     from journeys.journey import Journey
 
+# Of the 390 KB that a workflow may take; the rest is for what the journey adds, and for where it stands.
+MOST_STATE_BYTES = 256 * 1024
+
 
 def start(conversation_id: str, name: str, fields: Mapping[str, object]) -> Snapshot:
     """Start the journey of that name with values for some of its fields, or find that it has started.
 
         snapshot = start("6c5c", "retention", {"offer": "two months free"})
 
-    `snapshot.created` tells the two apart. Raises JourneyNotFound, ConversationNotFound, InvalidRequest when
-    the journey has no such fields, and StoreUnavailable.
+    `snapshot.created` tells the two apart. Raises JourneyNotFound, ConversationNotFound, StoreUnavailable,
+    and, with nothing written, InvalidRequest when the journey has no such fields or can't begin with them.
     """
     cls = class_of(name)
     if cls is None:
-        raise JourneyNotFound(f"there is no journey {name}")
+        raise JourneyNotFound("this deployment has no journey of that name")
     journey = _journey(cls, conversation_id, fields)
-    conversations().join(conversation_id, name, timestamps.now())
+    _check(journey, fields)
+    conversations().join(conversation_id, name)
     return engine().start(journey, workflow_id_of(conversation_id, name))
 
 
 def _journey(cls: type[Journey], conversation_id: str, fields: Mapping[str, object]) -> Journey:
     known = {field.name for field in dataclasses.fields(cls) if field.init} - {"conversation_id"}
-    if unknown := sorted(fields.keys() - known):
-        raise InvalidRequest(f"send no other fields than {', '.join(sorted(known))}; {unknown[0]} is none")
+    if not fields.keys() <= known:
+        raise InvalidRequest(f"send no other fields than {', '.join(sorted(known))}")
     values = json.dumps({**fields, "conversation_id": conversation_id})
     try:
         journey: Journey = TypeAdapter(cls).validate_json(values, strict=True)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False)[0]
-        raise InvalidRequest(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}") from error
+        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        # The first part of the place is a field of ours; what follows may be the client's own words.
+        raise InvalidRequest(f"{fault['loc'][0] if fault['loc'] else 'the body'}: {fault['msg']}") from error
     return journey
+
+
+def _check(journey: Journey, fields: Mapping[str, object]) -> None:
+    """Refuse values with which a journey can't begin, as the engine would: before anything is written."""
+    try:
+        text, _ = codec_of(type(journey)).store(journey)
+        describe(journey)
+    except (StateError, DefinitionError) as error:
+        if not fields:
+            raise
+        describe(
+            type(journey)
+        )  # a definition that fails whatever the values are is a defect, and raises here
+        raise InvalidRequest(
+            "the journey can't begin with these values; look at what its fields mean"
+        ) from error
+    if len(text.encode()) > MOST_STATE_BYTES:
+        raise RequestTooLarge(f"a journey's fields must have at most {MOST_STATE_BYTES:,} bytes together")

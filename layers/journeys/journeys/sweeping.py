@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from functools import cache
 
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
-from stepmark.dynamodb import DynamoDBStore
+from stepmark.dynamodb import NEVER, DynamoDBStore
 
 from conversation import aws
+from conversation.observability import count
 from journeys.queue import send
 from journeys.settings import SweepSettings
 
 OVERDUE_SECONDS = 30  # the queue has that long before a wake-up counts as lost
 MOST_OVERDUE = 1_000
+MOST_LIVE = 1_000_000
+LOOKS_AT_ONCE = 2_000  # one message takes about 10 ms, and the function ends after a minute
 
 
 def sweep() -> int:
@@ -21,16 +23,22 @@ def sweep() -> int:
     overdue = _store().due(time.time() - OVERDUE_SECONDS, MOST_OVERDUE)
     send({"workflowId": workflow_id, "dueAt": 0} for workflow_id in overdue)
     if overdue:
-        with single_metric(name="JourneyOverdue", unit=MetricUnit.Count, value=len(overdue)):
-            pass  # nothing to add to it
+        count("JourneyOverdue", len(overdue))
     return len(overdue)
 
 
-def look_at_all() -> int:
-    """Have every live workflow look at its conversation, after the stream has lost something."""
-    live = [record.workflow_id for record in _store().live()]
-    send({"workflowId": workflow_id, "look": 1} for workflow_id in live)
-    return len(live)
+def look_at_all(after: str = "") -> tuple[int, str | None]:
+    """Have live workflows look at their conversations, after the stream has lost something.
+
+        count, last = look_at_all()
+        count, last = look_at_all(last)   # when there was a last one
+
+    Takes 2,000 of them, in the order of their ids. Returns how many looked, and the id after which to go on.
+    """
+    live = sorted(workflow_id for workflow_id in _store().due(NEVER, MOST_LIVE) if workflow_id > after)
+    some = live[:LOOKS_AT_ONCE]
+    send({"workflowId": workflow_id, "look": 1} for workflow_id in some)
+    return len(some), some[-1] if len(live) > len(some) else None
 
 
 @cache

@@ -47,6 +47,11 @@ def outcome(raw: str, region: str) -> str | None:
         "sip:+33612345678;npdi@carrier.example",
         "sip:0612345678@carrier.example;user=phone",
         "sip:+33612345678@[2001:db8::1]:5060",
+        "sip:%2B33612345678@carrier.example",
+        "sip:+33612345678:secret@carrier.example",
+        '"Jean Dupont" <sip:+33612345678@carrier.example>',
+        "<tel:+33612345678>",
+        "\u202a+33612345678\u202c",
         "＋３３６１２３４５６７８",  # noqa: RUF001 - full-width digits, as some handsets in Japan send
     ],
 )
@@ -101,6 +106,14 @@ def test_withheld_in_every_form(word: str, form: str, region: str) -> None:
     assert to_e164(form.format(word).upper(), region) is None
 
 
+@pytest.mark.parametrize(
+    "raw",
+    ["Private Number", "unknown caller", "Anonymous Call", '"Anonymous" <sip:anonymous@anonymous.invalid>'],
+)
+def test_withheld_in_words_of_their_own(raw: str) -> None:
+    assert to_e164(raw, "US") is None
+
+
 @pytest.mark.parametrize("raw", ["0", "+0", "000", "266696687", "8656696"])
 def test_withheld_as_digits_that_are_no_number(raw: str) -> None:
     assert to_e164(raw, "US") is None
@@ -124,6 +137,12 @@ def test_a_real_number_that_spells_a_word_is_a_number() -> None:
         "+999123456789",
         "sip:carrier.example",
         "sip:jean.dupont@carrier.example",
+        "sip:jean.dupont.33612345678@carrier.example",
+        "hello +33612345678",
+        "abc+33612345678",
+        "Jean Dupont 317 555 0100",
+        "whatsapp:+33612345678",
+        "number 3175550100",
         "mailto:jean@example.com",
         "tel:7042;phone-context=example.com",
         "+33612345678/+33612345679",
