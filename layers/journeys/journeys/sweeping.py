@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from functools import cache
 
-from stepmark.dynamodb import NEVER, DynamoDBStore
+from stepmark.dynamodb import DynamoDBStore
 
 from conversation import aws
 from conversation.observability import count
@@ -14,7 +14,6 @@ from journeys.settings import SweepSettings
 
 OVERDUE_SECONDS = 30  # the queue has that long before a wake-up counts as lost
 MOST_OVERDUE = 1_000
-MOST_LIVE = 1_000_000
 LOOKS_AT_ONCE = 2_000  # one message takes about 10 ms, and the function ends after a minute
 
 
@@ -35,7 +34,7 @@ def look_at_all(after: str = "") -> tuple[int, str | None]:
 
     Takes 2,000 of them, in the order of their ids. Returns how many looked, and the id after which to go on.
     """
-    live = sorted(workflow_id for workflow_id in _store().due(NEVER, MOST_LIVE) if workflow_id > after)
+    live = sorted(workflow_id for workflow_id in _store().open_ids() if workflow_id > after)
     some = live[:LOOKS_AT_ONCE]
     send({"workflowId": workflow_id, "look": 1} for workflow_id in some)
     return len(some), some[-1] if len(live) > len(some) else None
