@@ -154,7 +154,7 @@ def aims(ivr: Ivr, companies: Companies, conversation_id: str) -> dict[str, str]
     A bad body that is sent to them is read to its end, for nothing else is wrong with its request.
     """
     number, waiting = "+33639985004", new_id()
-    customer = Customer(customer_id="G-1", first_name="A", last_name="B", segment="vip")
+    customer = Customer(customer_id="G-1", first_name="Apolline", last_name="Berthier", segment="vip")
     companies.know("gamma", {number: customer})
     ivr.start(waiting, number, {"reason": "cancel"})
     started = ivr.start_journey(waiting, "retention", {"answer_within_seconds": 100_000})

@@ -132,6 +132,8 @@ def json_value(event: Event) -> object:
         content = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
         if len(content) > MAXIMUM_BODY_BYTES:
             raise RequestTooLarge(f"the body must have at most {MAXIMUM_BODY_BYTES:,} bytes")
-        return json.loads(content.decode())
+        document = json.loads(content.decode())
+        json.dumps(document, ensure_ascii=False).encode()  # an escaped half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("the body must be one JSON object in UTF-8") from error
+    return document

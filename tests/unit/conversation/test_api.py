@@ -90,6 +90,7 @@ def test_a_json_object_is_read(body: str, expected: dict[str, object]) -> None:
         '{"a": ' + "[" * 100_000 + "]" * 100_000 + "}",
         '{"a": ' + "9" * 10_000 + "}",  # Python refuses to read so long a number
         "\ud800",
+        '{"reason": "\\ud800"}',
     ],
 )
 def test_what_is_no_json_object_is_refused(body: str | None) -> None:
