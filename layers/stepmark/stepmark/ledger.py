@@ -12,6 +12,7 @@ lease has run out, after which this holder is out.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from threading import Lock
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from stepmark.record import Event
     from stepmark.scheduler import Scheduler
     from stepmark.store import Store
+
+
+SOON_SECONDS = 5.0  # a wake-up for a time that is this near may already be on its way
 
 
 class LeaseLost(Exception):
@@ -151,21 +155,27 @@ class Ledger:
         self._posted = len(progress.events)
 
     def catch_up(self, progress: Progress) -> bool:
-        """After a conflict: take over what was posted.
+        """After a conflict, or to see whether there is anything new: take over what was posted.
 
-        True when the conflict was with our own write, whose answer was lost. Raises LeaseLost when somebody
-        else has the workflow now.
+        True when the conflict was with our own write, whose answer was lost. Raises VersionConflict when we
+        do not have the lease, so that nothing of ours is stored, and LeaseLost when somebody else has the
+        workflow now.
         """
         with self._lock:
             theirs = self.machinery.store.load(self.record.workflow_id)
+            if theirs == self.record and self.held:
+                return False
             if theirs is not None and theirs == self._attempted:
                 self._written(theirs, progress)
                 return True
-            if theirs is None or not self.held or theirs.lease_owner != self.record.lease_owner:
+            if not self.held:
+                raise VersionConflict(self.record.workflow_id)
+            if theirs is None or theirs.lease_owner != self.record.lease_owner:
                 raise LeaseLost(self.record.workflow_id)
             there = Progress.from_json(theirs.progress)
             posted: list[Event] = there.events
-            progress.events += posted[self._posted :]
+            known = {event.event_id for event in progress.events} | progress.outputs.keys()
+            progress.events += [event for event in posted[self._posted :] if event.event_id not in known]
             progress.look = progress.look or there.look
             self._posted = len(posted)
             self.record = theirs
@@ -182,16 +192,35 @@ class Ledger:
             try:
                 self.machinery.store.commit(record, old.version)
             except VersionConflict:
-                return  # the next commit finds out what has happened
-            self.record = record
+                self._renew_beside(until)
+            else:
+                self.record = record
+
+    def _renew_beside(self, until: float) -> None:
+        """Prolong the lease after something was posted; what that was, the next commit finds out."""
+        store = self.machinery.store
+        theirs = store.load(self.record.workflow_id)
+        if theirs is None or theirs.lease_owner != self.record.lease_owner or theirs.lease_until is None:
+            return
+        if until - theirs.lease_until >= self.machinery.lease_seconds / 2:
+            with suppress(VersionConflict):  # something else was posted: the next beat tries again
+                renewed = replace(theirs, version=theirs.version + 1, lease_until=until, due_at=until)
+                store.commit(renewed, theirs.version)
 
     def wake(self) -> None:
-        """Once the lease is given back, have the workflow resumed when it is due; no timer is set twice."""
+        """Once the lease is given back, have the workflow resumed when it is due.
+
+        No timer is set twice, unless it is due so soon that its wake-up may have come, and found the
+        workflow leased.
+        """
         record, scheduler = self.record, self.machinery.scheduler
         if scheduler is None or self.held:
             return
+        now = self.machinery.clock.now()
         if record.lease_owner == QUEUE:
-            scheduler.wake(record.workflow_id, self.machinery.clock.now())
-        elif record.due_at is not None and record.due_at != self._woken_for:
+            scheduler.wake(record.workflow_id, now)
+        elif record.due_at is not None and (
+            record.due_at != self._woken_for or record.due_at - now < SOON_SECONDS
+        ):
             self._woken_for = record.due_at
             scheduler.wake(record.workflow_id, record.due_at)
