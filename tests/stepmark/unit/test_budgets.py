@@ -34,6 +34,8 @@ class RetryBeside(Workflow):
     def definition(self) -> Section:
         return Section(
             Go("beside", Step("flaky", self.flaky, retry=Retry(first_delay=5, jitter=0))),
+            Step("one", self.step),  # two turns of this thread, so that the other's comes first
+            Step("two", self.step),
             Wait("for an answer", On("answer", self.on_answer)),
             Step("after", self.after),
         )
@@ -48,6 +50,8 @@ class RetryBeside(Workflow):
             raise ValueError(text)
         self.answers.append(text)
         return text.upper()
+
+    def step(self) -> None: ...
 
     def after(self) -> None:
         Noted.log.append("after")
@@ -151,8 +155,8 @@ def test_without_a_budget_nothing_is_set_up_for_an_event() -> None:
     assert engine.callback("w", "task", "yes", event_id="e") == "YES"
 
 
-def test_an_event_left_with_a_worker_that_dies_is_delivered_without_a_budget() -> None:
-    """The sender finds the lease over while it waits, and delivers the event itself."""
+def test_an_early_event_left_with_a_worker_that_dies_is_kept_without_a_budget() -> None:
+    """The sender finds the lease over while it waits, and keeps the event for whoever runs the steps."""
     store, clock = MemoryStore(), VirtualClock()
     Engine([Two], store=store, clock=clock).start(Two(), workflow_id="w")
 
@@ -175,3 +179,41 @@ def test_an_event_left_with_a_worker_that_dies_is_delivered_without_a_budget() -
     assert record.lease_owner is None
     assert [event.event for event in Progress.from_json(record.progress).events] == ["two"]
     assert Engine([Two], store=store, clock=clock).resume("w").state.got == ["one", "two"]
+
+
+class Gone(BaseException):
+    """The process has ended."""
+
+
+@dataclass
+class DiesBeside(Workflow):
+    """A step that takes its process with it, while another thread waits for an event."""
+
+    got: list[str] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        return Section(
+            Go("beside", Step("die", self.die, into=self.got.append)),
+            Wait("for it", On("it", self.on_it)),
+        )
+
+    def die(self) -> str:
+        raise Gone
+
+    def on_it(self) -> str:
+        self.got.append("it")
+        return "thanks"
+
+
+@pytest.mark.timeout(60)
+def test_a_sender_without_a_budget_delivers_what_it_has_left_with_a_worker_that_dies() -> None:
+    store, clock = MemoryStore(), VirtualClock()
+    with pytest.raises(Gone):
+        Engine([DiesBeside], store=store, clock=clock, lease_seconds=5).start(DiesBeside(), workflow_id="w")
+    record = store.load("w")
+    assert record is not None
+    assert record.leased(clock.now())
+    engine = Engine([DiesBeside], store=store, clock=clock, budget=Budget(steps=0), callback_seconds=10)
+    assert engine.callback("w", "it") == "thanks"
+    assert engine.get("w").state.got == ["it"]
+    assert store.due(clock.now(), 10) == ["w"]
