@@ -57,7 +57,9 @@ class RetryBeside(Workflow):
         Noted.log.append("after")
 
 
-def retry_beside(budget: Budget, *, queued: bool = False) -> tuple[Engine, Engine, CountingStore, VirtualClock]:
+def retry_beside(
+    budget: Budget, *, queued: bool = False
+) -> tuple[Engine, Engine, CountingStore, VirtualClock]:
     """An engine with a budget, one without, and a workflow whose retry has just become due."""
     Noted.take()
     store, clock = CountingStore(), VirtualClock()
