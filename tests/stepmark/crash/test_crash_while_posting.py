@@ -142,7 +142,7 @@ def test_guarantee_05_stopped_at_every_call_while_events_are_posted() -> None:
     LEFT.clear()
     calm = Bomb()
     run(calm)
-    assert list(EVENTS) == LEFT
+    assert set(LEFT) == set(EVENTS)  # none found the workflow free
     for at in range(1, calm.count + 1):
         run(Bomb(at))
         for apart in range(1, 12):
