@@ -30,7 +30,7 @@ from stepmark.errors import (
 from stepmark.handlers import Observation, decode_payload, encode
 from stepmark.heartbeat import HEARTBEAT
 from stepmark.ledger import Budget, LeaseLost, Machinery
-from stepmark.record import MOST_EVENT_BYTES, QUEUE, Event, Progress, Record, Status, Thread
+from stepmark.record import MOST_EVENT_BYTES, Event, Progress, Record, Status, Thread
 from stepmark.session import Session
 from stepmark.shape import build
 from stepmark.snapshot import Snapshot, ThreadSnapshot
@@ -156,7 +156,7 @@ class Engine:
         """
         record = self._load(workflow_id)
         cls = self._class_of(record.workflow)
-        if record.lease_owner == QUEUE or not record.leased(self.machinery.clock.now()):
+        if record.queued or not record.leased(self.machinery.clock.now()):
             session = Session(self.machinery, cls, record, budget)
             try:
                 record = self._attend(session, session.run)

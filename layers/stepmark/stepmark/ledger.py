@@ -71,7 +71,7 @@ class Ledger:
         self.record = record
         self.owner = token_hex(8)
         self._attempted = record
-        self._adopted = record.lease_owner == QUEUE
+        self._adopted = record.queued
         self._woken_for = record.due_at if record.lease_owner is None else None
         self._posted = len(Progress.from_json(record.progress).events)
         self._lock = Lock()  # one write at a time: a worker's heartbeat writes too
@@ -127,7 +127,8 @@ class Ledger:
         queued: bool,
     ) -> Record:
         old = self.record
-        owner = self.owner if held else QUEUE if queued else None
+        # another name each time: of two who take it out, the slower must see that it lies there anew
+        owner = self.owner if held else f"{QUEUE}{self.owner}" if queued else None
         until = self._until() if owner is not None else None
         return Record(
             workflow_id=old.workflow_id,
@@ -217,7 +218,7 @@ class Ledger:
         if scheduler is None or self.held:
             return
         now = self.machinery.clock.now()
-        if record.lease_owner == QUEUE:
+        if record.queued:
             scheduler.wake(record.workflow_id, now)
         elif record.due_at is not None and (
             record.due_at != self._woken_for or record.due_at - now < SOON_SECONDS

@@ -15,7 +15,7 @@ MOST_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten f
 MOST_OUTPUT_BYTES = 65_536
 MOST_ERROR = 2_000  # characters that are stored of an error's text
 
-QUEUE = "queue"  # the lease_owner of a workflow that lies in the scheduler's queue for whoever takes it out
+QUEUE = "queue-"  # begins the lease_owner of a workflow that lies in the scheduler's queue
 
 
 class Status(StrEnum):
@@ -55,6 +55,11 @@ class Record:
     due_at: float | None
     lease_owner: str | None
     lease_until: float | None
+
+    @property
+    def queued(self) -> bool:
+        """Whether it lies in the scheduler's queue, with a lease for whoever takes it out."""
+        return self.lease_owner is not None and self.lease_owner.startswith(QUEUE)
 
     def leased(self, now: float) -> bool:
         """Whether somebody runs it."""

@@ -550,7 +550,7 @@ class Session:
                 self._post_outbox()
             now = self.clock.now()
             held, queued = self._hold(now)
-            if not held:
+            if not (held or queued):
                 self.progress.keep_events()
             status = self._status(now, running=held)
             due_at = None if held else self._due(now)

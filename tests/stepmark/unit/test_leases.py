@@ -333,3 +333,31 @@ def test_a_wake_up_delivered_twice_commits_each_step_once() -> None:
     assert RUNS == ["one", "one", "two"]
     settle(engine)
     assert engine.get("w").state.count == 2
+
+
+@dataclass
+class Many(Workflow):
+    done: list[int] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        return Section(For("count", len(self.done) < 9, Step("add", self.add)))
+
+    def add(self) -> None:
+        self.done.append(len(self.done))
+        RUNS.append("add")
+        if len(RUNS) == 1:  # another worker takes the same message, gets further, and puts it back
+            SENDERS[0].resume("w", Budget(steps=3))
+
+
+def test_guarantee_01_of_two_who_take_a_wake_up_the_slower_overwrites_nothing() -> None:
+    store, clock = CountingStore(), VirtualClock()
+    start = Engine([Many], store=store, clock=clock, queued=True, budget=Budget(steps=0))
+    start.start(Many(), workflow_id="w")
+    SENDERS[:] = [Engine([Many], store=store, clock=clock, queued=True)]
+    engine = Engine([Many], store=store, clock=clock, queued=True)
+    assert engine.resume("w").state.done == [0, 1, 2]
+    assert [len(record.state) for record in store.records] == sorted(
+        len(record.state) for record in store.records
+    )
+    assert engine.resume("w").state.done == list(range(9))
+    assert len(RUNS) == 10  # the first step ran twice, and nothing else
