@@ -135,7 +135,7 @@ def test_stopped_again_and_again_in_memory(tape: Tape, schedule_tape: Tape, bomb
 
 @pytest.mark.timeout(7200)
 def test_stopped_at_every_call_with_steps_in_the_air(in_the_air: InTheAir) -> None:
-    @random_examples(share=0.01)
+    @random_examples(share=0.006)
     @given(tapes, short_tapes)
     def every_call(tape: Tape, schedule_tape: Tape) -> None:
         program = make_program(tape)
