@@ -331,7 +331,8 @@ def test_guarantee_01_a_move_while_an_event_comes() -> None:
 
 
 @pytest.mark.timeout(900)
-def test_guarantee_01_two_events_without_an_id_both_count_once() -> None:
+@pytest.mark.parametrize("lease_seconds", [60.0, 0.0])
+def test_guarantee_01_two_events_without_an_id_both_count_once(lease_seconds: float) -> None:
     outputs: list[int] = []
 
     def prepare(engine: Engine) -> None:
@@ -351,7 +352,7 @@ def test_guarantee_01_two_events_without_an_id_both_count_once() -> None:
         assert set(outputs) <= {10, 20}
         assert len(outputs) == len(set(outputs))
 
-    assert play_all(prepare, send_without_id(10), send_without_id(20), check) > 10
+    assert play_all(prepare, send_without_id(10), send_without_id(20), check, lease_seconds) > 10
 
 
 @pytest.mark.timeout(900)
