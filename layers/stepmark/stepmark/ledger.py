@@ -5,9 +5,9 @@
 The claim is left out before the mere delivery of an event, whose commit takes the lease if there is more to
 do, and after a commit that left the lease in the scheduler's queue: whoever takes it out goes on.
 
-Every write is conditional on the version. Two kinds of writes can come in between: an event that a sender
-posts for the holder of the lease, which is taken over; and a cancellation, or somebody's claim after the
-lease has run out, after which this holder is out.
+Every write is conditional on the version. Two kinds of writes can come in between: an event or a word that
+somebody posts for the holder of the lease, or the holder's own heartbeat, which are taken over; and a
+cancellation, or somebody's claim after the lease has run out, after which this holder is out.
 """
 
 from __future__ import annotations

@@ -199,7 +199,7 @@ class Session:
         """The next piece of work; beyond the budget, only what is under way is brought to its end.
 
         Under way are a step that has run alongside, the delivery of the event whose sender waits in this
-        call, and the first look where a thread has just come to.
+        call, and the arrival of a thread where it has to wait.
         """
         if self._flights:
             self._drop_stale_flights()
@@ -210,7 +210,7 @@ class Session:
         work = self.plan(now)
         if work is None or not self._spent(now):
             return work
-        return self._find(now, lambda work: work.func == self._land or waiting.is_first_look(work))
+        return self._find(now, lambda work: work.func == self._land or waiting.arrives(work))
 
     def _find(self, now: float, wanted: Callable[[Work], bool]) -> Work | None:
         """What a thread has to do next, if it is of a certain kind."""

@@ -424,12 +424,12 @@ def refusal_from(stored: list[Any]) -> Exception:
 NEED_NO_LEASE = frozenset({_deliver, _expect_now, _look_again})
 
 
-def is_first_look(work: partial[None]) -> bool:
-    """Whether a piece of work only looks, for the first time, for what may have happened."""
-    if work.func is not _look_again:
-        return False
-    _, thread, on = work.args
-    return not thread.awaited[on.name].done
+def arrives(work: partial[None]) -> bool:
+    """Whether a piece of work only notes what to wait for, or looks for the first time whether it has come."""
+    if work.func is _look_again:
+        _, thread, on = work.args
+        return not thread.awaited[on.name].done
+    return work.func is _expect_now
 
 
 def delivers(work: partial[None], event: Event | None) -> bool:

@@ -15,6 +15,7 @@ from stepmark import (
     Section,
     Status,
     Step,
+    Timeout,
     Wait,
     Workflow,
     current,
@@ -219,3 +220,23 @@ def test_a_sender_without_a_budget_delivers_what_it_has_left_with_a_worker_that_
     assert engine.callback("w", "it") == "thanks"
     assert engine.get("w").state.got == ["it"]
     assert store.due(clock.now(), 10) == ["w"]
+
+
+def test_an_event_at_a_wait_to_which_a_deploy_has_added_a_timeout_is_delivered_without_a_budget() -> None:
+    @dataclass
+    class Plain(Workflow, name="patient"):
+        def definition(self) -> Section:
+            return Section(Wait("for it", On("it", self.on_it)))
+
+        def on_it(self) -> str:
+            return "thanks"
+
+    @dataclass
+    class Impatient(Plain, name="patient"):
+        def definition(self) -> Section:
+            return Section(Wait("for it", On("it", self.on_it), On("late", Timeout(hours=1))))
+
+    store, clock = MemoryStore(), VirtualClock()
+    Engine([Plain], store=store, clock=clock).start(Plain(), workflow_id="w")
+    engine = Engine([Impatient], store=store, clock=clock, budget=Budget(steps=0))
+    assert engine.callback("w", "it") == "thanks"
