@@ -399,7 +399,7 @@ class Engine:
         self.machinery.store.commit(posted, record.version)
 
     def _await_output(self, workflow_id: str, message: Event) -> Any:
-        """Wait for what another worker makes of an event; LeaseLost when that worker is dead."""
+        """Wait for what another worker makes of an event; LeaseLost when it has left the event behind."""
         clock = self.machinery.clock
         pause = 0.01
         while True:
@@ -411,12 +411,10 @@ class Engine:
                 raise refusal_from(progress.outputs[message.sender])
             if progress.ended is not None:
                 raise _closed(workflow_id, progress.ended)
-            if not record.leased(clock.now()):
-                waiting = [event for event in progress.events if event.event_id == message.event_id]
-                if waiting and record.lease_owner is not None:
-                    raise LeaseLost(workflow_id)
-                if waiting and not waiting[0].trouble.attempt:
-                    return None  # kept until its Wait is reached
+            if not record.leased(clock.now()) and any(
+                event.event_id == message.event_id and not event.trouble.attempt for event in progress.events
+            ):
+                raise LeaseLost(workflow_id)
             if clock.now() >= message.until:
                 raise EventPending(
                     f"workflow {workflow_id!r} has not handled the event yet: repeat with the same event_id"

@@ -425,7 +425,7 @@ NEED_NO_LEASE = frozenset({_deliver, _expect_now, _look_again})
 
 
 def arrives(work: partial[None]) -> bool:
-    """Whether a piece of work only notes what to wait for, or looks for the first time whether it has come."""
+    """Whether a piece of work only notes what to wait for, or looks for it for the first time."""
     if work.func is _look_again:
         _, thread, on = work.args
         return not thread.awaited[on.name].done

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from stepmark import (
+    Budget,
     DoNotRetry,
     Engine,
     EventPending,
@@ -20,6 +21,7 @@ from stepmark import (
     MemoryStore,
     On,
     PayloadRefused,
+    Record,
     Request,
     Retry,
     Section,
@@ -462,3 +464,47 @@ def test_an_event_for_a_thread_that_never_was_is_refused() -> None:
         engine.callback("w", "work", thread=name)
     engine.callback("w", "go on")
     assert sorted(engine.get("w").state.got) == ["each[b]", "late", "worker[1]"]
+
+
+@dataclass
+class LeftBehind(Workflow):
+    """A worker whose budget ends while an event waits that it could deliver."""
+
+    got: list[str] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        return Section(
+            Go("beside", Step("slow", self.slow), Step("more", self.more)),
+            Wait("for it", On("it", self.on_it)),
+        )
+
+    def slow(self) -> None:
+        STARTED.set()
+        assert HOLD.wait(60)
+
+    def more(self) -> None: ...
+
+    def on_it(self) -> str:
+        return "thanks"
+
+
+@pytest.mark.timeout(60)
+def test_a_sender_delivers_itself_what_a_worker_has_left_behind() -> None:
+    store = MemoryStore()
+    runner = Engine([LeftBehind], store=store, budget=Budget(steps=1))
+    thread = threading.Thread(target=runner.start, args=(LeftBehind(), "w"))
+    thread.start()
+    assert STARTED.wait(60)
+    answers: list[Any] = []
+    sender = Engine([LeftBehind], store=store, callback_seconds=60, budget=Budget(steps=0))
+    sending = threading.Thread(target=lambda: answers.append(sender.callback("w", "it")))
+    sending.start()
+    until(lambda: '"it"' in (store.load("w") or EMPTY).progress)
+    HOLD.set()
+    thread.join(60)
+    sending.join(60)
+    assert answers == ["thanks"]
+    assert runner.get("w").threads["beside"].at == "more"
+
+
+EMPTY = Record("w", "", 0, Status.RUNNING, "", "", None, None, None)
