@@ -336,11 +336,10 @@ class Engine:
                     raise VersionConflict(workflow_id)  # it has returned meanwhile
             return None
         if record.leased(message.received_at):
+            alongside = activity is not None  # such a step does not wait for what it sends
             if stored is None:
-                self._post(record, message)
-            if activity is not None:
-                return None  # a step that runs alongside need not wait for what it sends
-            return self._await_output(workflow_id, message)
+                self._post(record, replace(message, sender="") if alongside else message)
+            return None if alongside else self._await_output(workflow_id, message)
         session.contended = contended
         session.receive(stored or replace(message), fleeting=fleeting)
         return self._deliver(session)

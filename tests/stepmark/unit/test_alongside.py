@@ -249,6 +249,32 @@ def test_what_a_step_in_the_air_sends_to_its_own_workflow_does_not_wait_for_its_
 
 
 @dataclass
+class RefusesNews(ReportsToItself):
+    """The handler fails the first time; the step that has sent the event does not wait for that."""
+
+    def slow(self) -> str:
+        ENGINES[0].callback("w", "news", "half done")
+        until(lambda: len(RUNS) > 0)
+        return "done"
+
+    def on_news(self, text: str) -> None:
+        RUNS.append(text)
+        if len(RUNS) == 1:
+            raise ConnectionError
+        self.seen.append(text)
+
+
+@pytest.mark.timeout(120)
+def test_what_a_step_in_the_air_has_sent_is_tried_again_when_its_handler_raises() -> None:
+    RUNS.clear()
+    ENGINES[:] = [Engine([RefusesNews], store=MemoryStore())]
+    ENGINES[0].start(RefusesNews(), workflow_id="w")
+    assert ENGINES[0].get("w").waiting_for == ["news"]
+    until(lambda: ENGINES[0].resume("w").status is Status.FINISHED)
+    assert ENGINES[0].get("w").state == RefusesNews(["half done"], "done")
+
+
+@dataclass
 class Cancelled(SlowBeside):
     def slow(self) -> str:
         STARTED.set()
