@@ -74,7 +74,7 @@ class Ledger:
         self._adopted = record.queued
         self._woken_for = record.due_at if record.lease_owner is None else None
         self._posted = len(Progress.from_json(record.progress).events)
-        self._lock = Lock()  # one write at a time: a worker's heartbeat writes too
+        self._lock = Lock()  # one write at a time: the heartbeat writes too
 
     @property
     def held(self) -> bool:

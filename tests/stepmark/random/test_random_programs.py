@@ -8,7 +8,17 @@ from hypothesis import given, note
 from stepmark import Engine, MemoryStore
 from stepmark.testing import VirtualClock
 
-from tests.stepmark.random.programs import Do, Fetch, Random, Tape, Thread, make_program, short_tapes, tapes
+from tests.stepmark.random.programs import (
+    Do,
+    Fetch,
+    Program,
+    Random,
+    Tape,
+    Thread,
+    make_program,
+    short_tapes,
+    tapes,
+)
 from tests.stepmark.random.run import START, WORKFLOW_ID, InTheAir, make_schedule, run
 from tests.stepmark.random.settings import random_examples
 
@@ -41,7 +51,7 @@ def test_steps_are_in_the_air_together_and_others_run_meanwhile(in_the_air: InTh
     threads = (
         Thread(f"thread {n}", None, (Fetch(f"fetch {n}", "a", n), Do(f"do {n}", "b", n))) for n in (1, 2)
     )
-    program = (*threads, Do("first", "c", 1), Do("second", "c", 1))
+    program: Program = (*threads, Do("first", "c", 1), Do("second", "c", 1))
     clock = VirtualClock(START)
     engine = Engine([Random], store=MemoryStore(), clock=clock)
     run(engine, clock, program, [], in_the_air=True)
