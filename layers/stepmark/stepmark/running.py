@@ -1,4 +1,8 @@
-"""Calling what users wrote: functions that are sync or async, in this thread or alongside it."""
+"""Calling what users wrote: functions that are sync or async, in this thread or alongside it.
+
+A step may itself call the engine, and then waits for the steps of another workflow. Those must not need what
+it holds: the one event loop, if it is an `async def`, or its place in the pool.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,8 @@ import atexit
 import inspect
 import os
 import threading
-from contextvars import copy_context
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +22,25 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Executor, Future
 
+# an `async def` further up holds the event loop until what runs here is done
+_loop_held: ContextVar[bool] = ContextVar("stepmark_loop_held", default=False)
 
-@cache
+
+class _Exit(Exception):
+    """Carries a SystemExit or KeyboardInterrupt, its cause, past the event loop, which it would end."""
+
+
 def _loop() -> asyncio.AbstractEventLoop:
     """One event loop for the process, in a thread of its own, so that clients bound to a loop can be kept."""
+    with _making_loop:
+        return _made_loop()
+
+
+_making_loop = threading.Lock()
+
+
+@cache
+def _made_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="stepmark-asyncio", daemon=True)
     thread.start()
@@ -34,7 +54,14 @@ def _loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-os.register_at_fork(after_in_child=_loop.cache_clear)  # threads do not survive a fork
+def _forget_loop() -> None:
+    """In a forked process: threads do not survive a fork."""
+    global _making_loop  # noqa: PLW0603 - another thread may have held it
+    _making_loop = threading.Lock()
+    _made_loop.cache_clear()
+
+
+os.register_at_fork(after_in_child=_forget_loop)
 
 
 def call(function: Callable[[], Any], context: StepContext) -> Any:
@@ -43,7 +70,10 @@ def call(function: Callable[[], Any], context: StepContext) -> Any:
     try:
         result = function()
         if inspect.isawaitable(result):
-            result = asyncio.run_coroutine_threadsafe(_await(result, context), _loop()).result()
+            result = _begin_awaiting(lambda: result, context).result()
+    except _Exit as error:
+        raise error.__cause__ or error from None
+    else:
         return result
     finally:
         _current.reset(token)
@@ -52,10 +82,40 @@ def call(function: Callable[[], Any], context: StepContext) -> Any:
 def begin(function: Callable[[], Any], context: StepContext, executor: Executor) -> Future[Any]:
     """Call it alongside: an `async def` on the event loop, anything else on a thread."""
     if inspect.iscoroutinefunction(function):
-        return asyncio.run_coroutine_threadsafe(_await(function(), context), _loop())
-    return executor.submit(copy_context().run, call, function, context)
+        return _begin_awaiting(function, context)
+    variables = copy_context()
+    variables.run(_loop_held.set, _is_loop_held())
+    if _current.get(None) is not None:  # called by a step, which may have the last place in the pool
+        return _on_own_thread(variables.run, call, function, context)
+    return executor.submit(variables.run, call, function, context)
 
 
-async def _await(awaitable: Awaitable[Any], context: StepContext) -> Any:
+def _begin_awaiting(function: Callable[[], Awaitable[Any]], context: StepContext) -> Future[Any]:
+    awaiting = _await(function, context)
+    if _is_loop_held():
+        variables = copy_context()
+        variables.run(_loop_held.set, True)
+        return _on_own_thread(variables.run, asyncio.run, awaiting)
+    return asyncio.run_coroutine_threadsafe(awaiting, _loop())
+
+
+async def _await(function: Callable[[], Awaitable[Any]], context: StepContext) -> Any:
     _current.set(context)
-    return await awaitable
+    try:
+        return await function()
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise _Exit from error
+
+
+def _is_loop_held() -> bool:
+    try:
+        return _loop_held.get() or asyncio.get_running_loop() is _loop()
+    except RuntimeError:  # no loop runs in this thread
+        return False
+
+
+def _on_own_thread(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
+    with_one = ThreadPoolExecutor(1, thread_name_prefix="stepmark-nested")
+    future = with_one.submit(function, *arguments)
+    with_one.shutdown(wait=False)
+    return future
