@@ -66,9 +66,6 @@ class StepContext:
 
 _current: ContextVar[StepContext] = ContextVar("stepmark_step")
 
-# Whether the caller is, or was called by, a step that runs on one of the threads for steps with `into`.
-on_a_thread: ContextVar[bool] = ContextVar("stepmark_on_a_thread", default=False)
-
 
 def current() -> StepContext:
     """The step that runs now.

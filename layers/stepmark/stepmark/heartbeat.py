@@ -1,17 +1,14 @@
-"""The threads of a process that belong to no engine: one keeps leases alive, others run nested steps."""
+"""The thread of a process that keeps leases alive while long steps run."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from concurrent.futures import Executor, Future
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from stepmark.engine import Engine
 
 _log = logging.getLogger("stepmark")
@@ -65,30 +62,12 @@ def _renew(engine: Engine) -> None:
         _log.warning("leases could not be prolonged: %s", type(error).__name__)
 
 
-class _OwnThreads(Executor):
-    """Runs each call on a thread of its own."""
-
-    def submit[**P, T](self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        future: Future[T] = Future()
-
-        def run() -> None:
-            if future.set_running_or_notify_cancel():
-                try:
-                    future.set_result(fn(*args, **kwargs))
-                except BaseException as error:  # noqa: BLE001 - for whoever waits for the result
-                    future.set_exception(error)
-
-        threading.Thread(target=run, name="stepmark-nested", daemon=True).start()
-        return future
-
-
-OWN_THREADS = _OwnThreads()
 HEARTBEAT = Heartbeat()
 
 
-def _forget_threads(*_: Any) -> None:
-    """Threads do not survive a fork."""
+def _forget_thread() -> None:
+    """In a forked process: threads do not survive a fork."""
     HEARTBEAT.__init__()  # type: ignore[misc]
 
 
-os.register_at_fork(after_in_child=_forget_threads)
+os.register_at_fork(after_in_child=_forget_thread)

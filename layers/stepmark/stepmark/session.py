@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from stepmark import waiting
-from stepmark.context import Activity, StepContext, on_a_thread
+from stepmark.context import Activity, StepContext
 from stepmark.errors import (
     DefinitionError,
     EventsFull,
@@ -25,7 +25,6 @@ from stepmark.errors import (
     VersionConflict,
 )
 from stepmark.handlers import encode
-from stepmark.heartbeat import OWN_THREADS
 from stepmark.ledger import Budget, Ledger, Machinery
 from stepmark.record import Event, Progress, Record, Status, Thread, Trouble, error_text
 from stepmark.retry import DEFAULT_RETRY, Retry
@@ -377,13 +376,7 @@ class Session:
         machinery = self.ledger.machinery
         activity = Activity(machinery.store, None)
         context = self.context(thread, node.name, thread.trouble, activity=activity)
-        # a step on one of the executor's threads that waited for another such step could wait for ever
-        executor = OWN_THREADS if on_a_thread.get() else machinery.executor
-        token = on_a_thread.set(True)
-        try:
-            future = begin(step.action, context, executor)
-        finally:
-            on_a_thread.reset(token)
+        future = begin(step.action, context, machinery.executor)
         self._flights[thread.key] = _Flight(thread.since, future, activity, copy, before)
 
     def _land(self, thread: Thread, node: Node) -> None:
