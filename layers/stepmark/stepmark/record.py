@@ -13,7 +13,7 @@ MOST_EVENTS = 100  # events stored until they are handled
 MOST_EVENT_BYTES = 65_536
 MOST_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten first
 MOST_OUTPUT_BYTES = 65_536
-MOST_ERROR = 2_000  # characters that are stored of an error's text
+MOST_REFUSAL = 2_000  # characters that are stored of why an event was refused
 
 QUEUE = "queue-"  # begins the lease_owner of a workflow that lies in the scheduler's queue
 
@@ -64,16 +64,6 @@ class Record:
     def leased(self, now: float) -> bool:
         """Whether somebody runs it."""
         return self.lease_owner is not None and self.lease_until is not None and self.lease_until > now
-
-
-def error_text(error: Exception) -> str:
-    """An error as text that any store can hold."""
-    try:
-        message = str(error)
-    except Exception:  # noqa: BLE001 - it is the user's class
-        message = "its text can't be had"
-    text = f"{type(error).__name__}: {message}".encode(errors="replace").decode()
-    return text if len(text) <= MOST_ERROR else f"{text[:MOST_ERROR]}..."
 
 
 @dataclass(slots=True)

@@ -26,7 +26,7 @@ from stepmark.errors import (
 )
 from stepmark.handlers import encode
 from stepmark.ledger import Budget, Ledger, Machinery
-from stepmark.record import Event, Progress, Record, Status, Thread, Trouble, error_text
+from stepmark.record import Event, Progress, Record, Status, Thread, Trouble
 from stepmark.retry import DEFAULT_RETRY, Retry
 from stepmark.running import begin, call
 from stepmark.shape import Node, Tree, build
@@ -637,7 +637,7 @@ def node_of(tree: Tree, thread: Thread) -> Node:
 
 def told(what: str, error: Exception) -> str:
     """An error as text that is stored and shown to operators."""
-    return f"{what}: {error_text(error)}"
+    return f"{what}: {type(error).__name__}: {error}"
 
 
 def _thread_name(started: Started, taken: set[str]) -> str:

@@ -19,14 +19,13 @@ from stepmark.handlers import (
     encode,
 )
 from stepmark.record import (
-    MOST_ERROR,
     MOST_EVENTS,
+    MOST_REFUSAL,
     Awaited,
     Event,
     Teardown,
     Thread,
     Trouble,
-    error_text,
 )
 from stepmark.statements import Timeout, Wait
 from stepmark.walk import first_of
@@ -401,7 +400,7 @@ def _turn_down(session: Session, event: Event, sender: str, error: Exception) ->
     """The same when the sender looks into the store for an answer."""
     refusal = _refusal(event.event, error)
     session.progress.events.remove(event)
-    session.progress.remember(sender, [isinstance(refusal, PayloadRefused), str(refusal)[:MOST_ERROR]])
+    session.progress.remember(sender, [isinstance(refusal, PayloadRefused), str(refusal)[:MOST_REFUSAL]])
     session.undo()
     session.commit()
 
@@ -409,7 +408,9 @@ def _turn_down(session: Session, event: Event, sender: str, error: Exception) ->
 def _refusal(event: str, error: Exception) -> Exception:
     if isinstance(error, PayloadRefused):
         return error
-    refusal = HandlerFailed(f"event {event!r} changed nothing: its handler raised {error_text(error)}")
+    refusal = HandlerFailed(
+        f"event {event!r} changed nothing: its handler raised {type(error).__name__}: {error}"
+    )
     refusal.__cause__ = error
     return refusal
 

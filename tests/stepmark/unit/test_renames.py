@@ -184,34 +184,3 @@ def test_guarantee_09_a_thread_whose_go_was_dropped_does_not_run_anothers() -> N
     assert "Go 'per' with id 'b'" in str(snapshot.error)
     assert snapshot.state.ran == ["a did a"]
     assert snapshot.threads["per[b]"].parked
-
-
-class Unspeakable(Exception):
-    def __str__(self) -> str:
-        raise ValueError
-
-
-@dataclass
-class OddErrors(Workflow):
-    def definition(self) -> Section:
-        return Section(
-            *[
-                Go(name, Step(f"fail {name}", partial(self.fail, error), retry=Retry(attempts=1)))
-                for name, error in ERRORS.items()
-            ]
-        )
-
-    def fail(self, error: Exception) -> None:
-        raise error
-
-
-ERRORS = {"surrogate": OSError("no file \udcff"), "unspeakable": Unspeakable(), "long": OSError("x" * 99_999)}
-
-
-def test_any_error_can_be_stored() -> None:
-    engine = LocalEngine(OddErrors)
-    threads = engine.start(OddErrors(), workflow_id="w").threads
-    assert engine.get("w").status is Status.PARKED
-    assert threads["surrogate"].error == "fail surrogate: OSError: no file ?"
-    assert threads["unspeakable"].error == "fail unspeakable: Unspeakable: its text can't be had"
-    assert len(threads["long"].error or "") < 3_000
