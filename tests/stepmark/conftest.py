@@ -3,7 +3,7 @@
 import pytest
 from stepmark import session
 
-from tests.stepmark.random.run import begin_at_once
+from tests.stepmark.random.run import InTheAir, begin_at_once
 from tests.stepmark.random.settings import EXAMPLES, SEED
 
 
@@ -15,3 +15,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps with `into` run before anything else: the order of turns then does not depend on the machine."""
     monkeypatch.setattr(session, "begin", begin_at_once)
+
+
+@pytest.fixture
+def in_the_air(monkeypatch: pytest.MonkeyPatch) -> InTheAir:
+    """Steps with `into` are in the air while the other threads have their turns."""
+    air = InTheAir()
+    monkeypatch.setattr(session, "begin", air.begin)
+    monkeypatch.setattr(session, "wait", air.wait)
+    return air

@@ -30,7 +30,7 @@ class LivePosition:
         LivePosition("request-7", at="for an answer")
 
     thread: its name. go, thread_id: the Go it comes from, and its id. set_up: the events there with a Handler
-    that has been set up.
+    that has been set up. several: its Go was one of several of that name, which differ by their id.
     """
 
     workflow_id: str
@@ -39,6 +39,7 @@ class LivePosition:
     go: str | None = None
     thread_id: str | None = None
     set_up: tuple[str, ...] = ()
+    several: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +98,21 @@ def positions_of(record: Record) -> list[LivePosition]:
             thread.go,
             thread.id,
             tuple(name for name, awaited in thread.awaited.items() if awaited.setup),
+            thread.several,
         )
         for thread in progress.threads.values()
     ]
     positions += [
-        LivePosition(record.workflow_id, gone.wait, gone.thread, gone.go, gone.id, (gone.event,))
+        LivePosition(
+            record.workflow_id, gone.wait, gone.thread, gone.go, gone.id, (gone.event,), gone.several
+        )
         for gone in progress.teardowns
     ]
     return positions
 
 
 def _problem(tree: Tree, position: LivePosition) -> Problem | None:
-    thread = Thread(position.thread, position.at, position.go, position.thread_id)
+    thread = Thread(position.thread, position.at, position.go, position.thread_id, several=position.several)
     thread.awaited = {name: Awaited(setup=True) for name in position.set_up}
     try:
         waiting.check_handlers(tree, thread, node_of(tree, thread))

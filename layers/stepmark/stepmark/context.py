@@ -3,7 +3,48 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepmark.record import Event
+    from stepmark.store import Store
+
+
+class Activity:
+    """One call of a user's function, for as long as it runs: what it sends to its own workflow.
+
+    events: what is sent becomes part of the commit that the function leads to, and is dropped with it. None:
+    the function runs alongside others, whose commits come in between.
+    """
+
+    __slots__ = ("_lock", "_over", "events", "store")
+
+    def __init__(self, store: Store, events: list[Event] | None) -> None:
+        self.store = store
+        self.events = events
+        self._over = False
+        self._lock = Lock()
+
+    @property
+    def over(self) -> bool:
+        """Whether the function has returned; what it has begun in the background may go on."""
+        return self._over
+
+    def send(self, event: Event) -> bool:
+        """Make the event part of the function's commit; False when the function has returned meanwhile."""
+        with self._lock:
+            if self._over or self.events is None:
+                return False
+            if all(sent.event_id != event.event_id for sent in self.events):
+                self.events.append(event)
+            return True
+
+    def end(self) -> None:
+        """The function has returned."""
+        with self._lock:
+            self._over = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +61,7 @@ class StepContext:
     statement: str
     attempt: int
     idempotency_key: str
+    activity: Activity | None = field(default=None, repr=False, compare=False)
 
 
 _current: ContextVar[StepContext] = ContextVar("stepmark_step")
@@ -36,7 +78,10 @@ def current() -> StepContext:
     return _current.get()
 
 
-def is_inside(workflow_id: str) -> bool:
-    """Whether the caller is a step or handler of that workflow."""
+def activity_in(store: Store, workflow_id: str) -> Activity | None:
+    """The step or handler that calls, if it is one of that workflow in that store and has not returned."""
     context = _current.get(None)
-    return context is not None and context.workflow_id == workflow_id
+    if context is None or context.workflow_id != workflow_id:
+        return None
+    activity = context.activity
+    return None if activity is None or activity.over or activity.store is not store else activity

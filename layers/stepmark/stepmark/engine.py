@@ -10,12 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from stepmark.clock import Clock, SystemClock
-from stepmark.context import is_inside
+from stepmark.context import activity_in
 from stepmark.errors import (
     DefinitionError,
     EventPending,
     EventsFull,
     PayloadRefused,
+    RetryableError,
     StateError,
     UnknownEvent,
     UnknownThread,
@@ -27,13 +28,15 @@ from stepmark.errors import (
     WorkflowNotFound,
 )
 from stepmark.handlers import Observation, decode_payload, encode
+from stepmark.heartbeat import HEARTBEAT
 from stepmark.ledger import Budget, LeaseLost, Machinery
-from stepmark.record import MOST_EVENT_BYTES, QUEUE, Event, Progress, Record, Status, Thread
+from stepmark.record import MOST_EVENT_BYTES, Event, Progress, Record, Status, Thread
 from stepmark.session import Session
 from stepmark.shape import build
 from stepmark.snapshot import Snapshot, ThreadSnapshot
 from stepmark.state import codec_of
 from stepmark.statements import MAIN, Timeout, Wait
+from stepmark.waiting import refusal_from
 from stepmark.workflow import check_start
 
 if TYPE_CHECKING:
@@ -55,12 +58,16 @@ class Engine:
     start() and callback() run the workflow in the calling thread until it is blocked or the budget is used
     up; a worker (`run_worker`) goes on with what is due later. Any number of engines may share a store.
 
-    lease_seconds: for how long a workflow belongs to the one who runs it. A worker prolongs that while a step
-    takes longer; start() and callback() do not. A worker that dies is replaced after that time. budget: what
-    one call may do. callback_seconds: how long callback() waits for another worker that runs the workflow.
-    parallel: how many steps with `into` run at once on threads. queued: the scheduler delivers each wake-up
-    to one worker, which calls resume(); then what is left beyond the budget goes over with its lease, and
-    costs no write of its own.
+    lease_seconds: for how long a workflow belongs to the one who runs it; prolonged while a step takes
+    longer. Whoever dies is replaced after that time. budget: what one call may do; beyond it, callback() does
+    no more than deliver its event. callback_seconds: how long callback() waits for another worker that runs
+    the workflow. parallel: how many steps with `into` run at once on threads; those of a workflow that such a
+    step runs itself have threads of their own.
+
+    queued: the scheduler delivers each wake-up to one worker, which calls resume(); then what is left beyond
+    the budget goes over with its lease, and costs no write of its own. Whoever takes it over writes nothing
+    before the first step is done. So if the queue delivers a wake-up twice, which queues that promise "at
+    least once" do now and then, both workers run that step, and one of them commits it.
     """
 
     def __init__(
@@ -105,6 +112,11 @@ class Engine:
         """Wait for the steps that still run on threads; optional."""
         self._executor.shutdown()
 
+    @property
+    def runs_something(self) -> bool:
+        """Whether a call runs a workflow at this moment."""
+        return bool(self._sessions)
+
     # -- what a program calls -------------------------------------------------------------------------
 
     def start(self, workflow: Workflow, workflow_id: str | None = None) -> Snapshot:
@@ -131,7 +143,11 @@ class Engine:
             if existing.workflow != name:
                 raise WorkflowExists(f"workflow {workflow_id!r} exists and is no {name!r}: choose another id")
             return self._snapshot(existing)
-        return replace(self._snapshot(self._attend(session, session.drive)), created=True)
+        try:
+            record = self._attend(session, session.drive)
+        except VersionConflict:  # somebody else was faster, and runs it now
+            record = self._load(workflow_id)
+        return replace(self._snapshot(record), created=True)
 
     def resume(self, workflow_id: str, budget: Budget | None = None) -> Snapshot:
         """Go on with a workflow until it is blocked or the budget is used up.
@@ -143,7 +159,7 @@ class Engine:
         """
         record = self._load(workflow_id)
         cls = self._class_of(record.workflow)
-        if record.lease_owner == QUEUE or not record.leased(self.machinery.clock.now()):
+        if record.queued or not record.leased(self.machinery.clock.now()):
             session = Session(self.machinery, cls, record, budget)
             try:
                 record = self._attend(session, session.run)
@@ -184,10 +200,11 @@ class Engine:
 
             output = engine.callback("request-7", "answer", {"approved": True}, event_id="click-1")
 
-        thread: only this thread gets it; else the one that has waited longest. event_id: a repeat with the
-        same id returns the first output and runs nothing (the last 100 outputs are kept, 64 KB together).
-        An event that nobody waits for yet is kept (100 at most, 64 KB together) and None returned; so is one
-        that a step sends to its own workflow.
+        thread: only this thread gets it, which must run, or be one that the definition would start as things
+        stand; else the one that has waited longest. event_id: a repeat with the same id returns the first
+        output and runs nothing (the last 100 outputs are kept, 64 KB together). An event that nobody waits
+        for yet is kept (100 at most, 64 KB together) and None returned; so is one that a step or handler
+        sends to its own workflow: it becomes part of that step's commit.
 
         Raises PayloadRefused, UnknownEvent, UnknownThread, WorkflowClosed, WorkflowNotFound, HandlerFailed
         when the handler raised (nothing has changed), EventsFull, and EventPending when another worker, which
@@ -196,19 +213,17 @@ class Engine:
         text = encode(payload, f"the payload of event {event!r}", PayloadRefused)
         if len(text) > MOST_EVENT_BYTES:
             raise PayloadRefused(f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes")
-        deadline = self.machinery.clock.now() + self._callback_seconds
+        clock = self.machinery.clock
+        sender = uuid.uuid4().hex
+        message = Event(event, text, thread, event_id or f"stepmark-{sender}", 0.0, sender=sender)
+        message.until = clock.now() + self._callback_seconds
+        contended = False
         while True:
-            message = Event(event, text, thread, event_id, self.machinery.clock.now())
+            message.received_at = clock.now()
             try:
-                return self._send(workflow_id, message, deadline)
-            except VersionConflict:
-                continue  # somebody else was faster, and nothing was stored: look again
-            except LeaseLost:
-                if event_id is None and not self.get(workflow_id).status.closed:
-                    # without an id nobody can tell whether the event has been handled: do not send it twice
-                    raise EventPending(
-                        f"workflow {workflow_id!r} was taken over while it had the event"
-                    ) from None
+                return self._send(workflow_id, message, fleeting=event_id is None, contended=contended)
+            except (VersionConflict, LeaseLost):
+                contended = True  # somebody else was faster: see by its id what has become of the event
 
     def get(self, workflow_id: str) -> Snapshot:
         """The workflow as last committed; raises WorkflowNotFound."""
@@ -254,7 +269,7 @@ class Engine:
         return self._alone(session, lambda: session.move(thread, to))
 
     def renew_leases(self) -> None:
-        """Prolong the leases of the workflows this engine runs now; a worker's heartbeat."""
+        """Prolong the leases of the workflows this engine runs now; the heartbeat does so."""
         for session in list(self._sessions):
             session.ledger.renew()
 
@@ -275,6 +290,7 @@ class Engine:
     def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> Record:
         """Let a session run, and return its last record; one that loses its lease is left to another."""
         self._sessions.add(session)
+        HEARTBEAT.watch(self)
         try:
             run()
         except LeaseLost:
@@ -301,37 +317,50 @@ class Engine:
                 f"workflow {session.workflow_id!r} has changed meanwhile: try again"
             ) from error
 
-    def _send(self, workflow_id: str, message: Event, deadline: float) -> Any:
-        """Deliver an event, or have the one who runs the workflow deliver it."""
+    def _send(self, workflow_id: str, message: Event, *, fleeting: bool, contended: bool) -> Any:
+        """Deliver an event, or have the one who runs the workflow deliver it.
+
+        Raises VersionConflict or LeaseLost when it has to be tried again, from the start.
+        """
         record = self._load(workflow_id)
         session = Session(self.machinery, self._class_of(record.workflow), record)
         progress = session.progress
-        event_id = message.event_id
-        if event_id is not None and event_id in progress.outputs:
-            return progress.outputs[event_id]
+        if message.event_id in progress.outputs:
+            return progress.outputs[message.event_id]
         if progress.ended is not None:
             raise WorkflowClosed(f"workflow {workflow_id!r} is {progress.ended}: it takes no more events")
         self._check_event(session, message)
-        repeated = event_id is not None and any(event.event_id == event_id for event in progress.events)
-        if not repeated and not progress.room_for(message.payload):
-            raise EventsFull(f"workflow {workflow_id!r} has too many events to handle: send it later")
-        if record.leased(message.received_at) or is_inside(workflow_id):
-            if not repeated:
-                message.event_id = event_id = event_id or f"stepmark-{uuid.uuid4().hex}"
-                self._post(record, message)
-            if is_inside(workflow_id):
-                return None  # the step that sends it must end first
-            return self._await_output(workflow_id, event_id, deadline)
-        if not repeated:
-            session.event = message
-            progress.events.append(message)
-        self._attend(session, session.run, quiet=False)
+        stored = next((event for event in progress.events if event.event_id == message.event_id), None)
+        activity = activity_in(self.machinery.store, workflow_id)
+        if activity is not None and activity.events is not None:
+            if stored is None:
+                _check_room(record, Progress(events=progress.events + activity.events), message)
+                if not activity.send(replace(message, sender="")):
+                    raise VersionConflict(workflow_id)  # it has returned meanwhile
+            return None
+        if record.leased(message.received_at):
+            alongside = activity is not None  # such a step does not wait for what it sends
+            if stored is None:
+                self._post(record, replace(message, sender="") if alongside else message)
+            return None if alongside else self._await_output(workflow_id, message)
+        session.contended = contended
+        session.receive(stored or replace(message), fleeting=fleeting)
+        return self._deliver(session)
+
+    def _deliver(self, session: Session) -> Any:
+        """Run a workflow with an event that this call has brought, and return its output."""
+        try:
+            self._attend(session, session.run, quiet=False)
+        except (VersionConflict, LeaseLost, RetryableError):
+            if not session.handled and session.refused is None:
+                raise
+            # what went wrong came after the event, and others will go on with it
         if session.refused is not None:
             raise session.refused
-        ended, outputs = session.progress.ended, session.progress.outputs
-        if session.event is not None and ended is not None:
-            raise WorkflowClosed(f"workflow {workflow_id!r} was {ended} before it took the event")
-        return session.output if event_id is None else outputs.get(event_id, session.output)
+        ended = session.progress.ended
+        if not session.handled and ended is not None:
+            raise _closed(session.workflow_id, ended)
+        return session.output
 
     def _check_event(self, session: Session, message: Event) -> None:
         """Refuse what the definition has no use for."""
@@ -359,37 +388,36 @@ class Engine:
     def _post(self, record: Record, message: Event) -> None:
         """Leave an event with the worker that runs the workflow: its next commit finds it."""
         progress = Progress.from_json(record.progress)
+        _check_room(record, progress, message)
         progress.events.append(message)
         posted = replace(record, version=record.version + 1, progress=progress.to_json())
         self.machinery.store.commit(posted, record.version)
 
     def _post_look(self, record: Record) -> None:
+        """Leave word; written even if it was left before, for that the worker may have heeded already."""
         progress = Progress.from_json(record.progress)
-        if not progress.look:
-            progress.look = True
-            posted = replace(record, version=record.version + 1, progress=progress.to_json())
-            self.machinery.store.commit(posted, record.version)
+        progress.look = True
+        posted = replace(record, version=record.version + 1, progress=progress.to_json())
+        self.machinery.store.commit(posted, record.version)
 
-    def _await_output(self, workflow_id: str, event_id: str | None, deadline: float) -> Any:
+    def _await_output(self, workflow_id: str, message: Event) -> Any:
+        """Wait for what another worker makes of an event; LeaseLost when it has left the event behind."""
         clock = self.machinery.clock
         pause = 0.01
         while True:
             record = self._load(workflow_id)
             progress = Progress.from_json(record.progress)
-            if event_id is not None and event_id in progress.outputs:
-                return progress.outputs[event_id]
-            if not record.leased(clock.now()):
-                if record.status.closed:
-                    raise WorkflowClosed(
-                        f"workflow {workflow_id!r} was {record.status} before it took the event"
-                    )
-                waiting = [e for e in progress.events if e.event_id == event_id and not e.trouble.attempt]
-                if waiting and record.lease_owner is None:
-                    return None  # kept until its Wait is reached
-                if waiting:
-                    self.resume(workflow_id)  # the worker that had it is dead
-                    continue
-            if clock.now() >= deadline:
+            if message.event_id in progress.outputs:
+                return progress.outputs[message.event_id]
+            if message.sender in progress.outputs:
+                raise refusal_from(progress.outputs[message.sender])
+            if progress.ended is not None:
+                raise _closed(workflow_id, progress.ended)
+            if not record.leased(clock.now()) and any(
+                event.event_id == message.event_id and not event.trouble.attempt for event in progress.events
+            ):
+                raise LeaseLost(workflow_id)
+            if clock.now() >= message.until:
                 raise EventPending(
                     f"workflow {workflow_id!r} has not handled the event yet: repeat with the same event_id"
                 )
@@ -443,11 +471,22 @@ def _thread(thread: Thread, tree: Tree | None) -> ThreadSnapshot:
 
 
 def _node(thread: Thread, tree: Tree) -> Node | None:
-    root = tree.root(thread.go, thread.id)
+    root = tree.root(thread.go, thread.id, several=thread.several)
     return None if root is None else tree.shape.find(root, thread.at)
 
 
 def _possible(tree: Tree, progress: Progress, thread: str) -> bool:
-    """Whether a thread of that name runs, or may be started by a Go of the definition."""
-    go = thread.split("[", 1)[0].split("#", 1)[0]
-    return thread == MAIN or thread in progress.threads or go in tree.shape.threads
+    """Whether a thread of that name runs, or would be started by a Go of the definition as it is now."""
+    if thread == MAIN or thread in progress.threads:
+        return True
+    gos = [(node.name, tree[node].id) for found in tree.shape.threads.values() for node in found]
+    return thread in {name if ident is None else f"{name}[{ident}]" for name, ident in gos}
+
+
+def _closed(workflow_id: str, ended: Status) -> WorkflowClosed:
+    return WorkflowClosed(f"workflow {workflow_id!r} was {ended} before it took the event")
+
+
+def _check_room(record: Record, progress: Progress, message: Event) -> None:
+    if not progress.room_for(message.payload):
+        raise EventsFull(f"workflow {record.workflow_id!r} has too many events to handle: send it later")

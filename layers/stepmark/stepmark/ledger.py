@@ -5,13 +5,14 @@
 The claim is left out before the mere delivery of an event, whose commit takes the lease if there is more to
 do, and after a commit that left the lease in the scheduler's queue: whoever takes it out goes on.
 
-Every write is conditional on the version. Two kinds of writes can come in between: an event that a sender
-posts for the holder of the lease, which is taken over; and a cancellation, or somebody's claim after the
-lease has run out, after which this holder is out.
+Every write is conditional on the version. Two kinds of writes can come in between: an event or a word that
+somebody posts for the holder of the lease, or the holder's own heartbeat, which are taken over; and a
+cancellation, or somebody's claim after the lease has run out, after which this holder is out.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from secrets import token_hex
 from threading import Lock
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from stepmark.record import Event
     from stepmark.scheduler import Scheduler
     from stepmark.store import Store
+
+
+SOON_SECONDS = 5.0  # a wake-up for a time that is this near may already be on its way
 
 
 class LeaseLost(Exception):
@@ -67,10 +71,10 @@ class Ledger:
         self.record = record
         self.owner = token_hex(8)
         self._attempted = record
-        self._adopted = record.lease_owner == QUEUE
+        self._adopted = record.queued
         self._woken_for = record.due_at if record.lease_owner is None else None
         self._posted = len(Progress.from_json(record.progress).events)
-        self._lock = Lock()  # one write at a time: a worker's heartbeat writes too
+        self._lock = Lock()  # one write at a time: the heartbeat writes too
 
     @property
     def held(self) -> bool:
@@ -123,7 +127,8 @@ class Ledger:
         queued: bool,
     ) -> Record:
         old = self.record
-        owner = self.owner if held else QUEUE if queued else None
+        # another name each time: of two who take it out, the slower must see that it lies there anew
+        owner = self.owner if held else f"{QUEUE}{self.owner}" if queued else None
         until = self._until() if owner is not None else None
         return Record(
             workflow_id=old.workflow_id,
@@ -151,21 +156,27 @@ class Ledger:
         self._posted = len(progress.events)
 
     def catch_up(self, progress: Progress) -> bool:
-        """After a conflict: take over what was posted.
+        """After a conflict, or to see whether there is anything new: take over what was posted.
 
-        True when the conflict was with our own write, whose answer was lost. Raises LeaseLost when somebody
-        else has the workflow now.
+        True when the conflict was with our own write, whose answer was lost. Raises VersionConflict when we
+        do not have the lease, so that nothing of ours is stored, and LeaseLost when somebody else has the
+        workflow now.
         """
         with self._lock:
             theirs = self.machinery.store.load(self.record.workflow_id)
+            if theirs == self.record and self.held:
+                return False
             if theirs is not None and theirs == self._attempted:
                 self._written(theirs, progress)
                 return True
-            if theirs is None or not self.held or theirs.lease_owner != self.record.lease_owner:
+            if not self.held:
+                raise VersionConflict(self.record.workflow_id)
+            if theirs is None or theirs.lease_owner != self.record.lease_owner:
                 raise LeaseLost(self.record.workflow_id)
             there = Progress.from_json(theirs.progress)
             posted: list[Event] = there.events
-            progress.events += posted[self._posted :]
+            known = {event.event_id for event in progress.events} | progress.outputs.keys()
+            progress.events += [event for event in posted[self._posted :] if event.event_id not in known]
             progress.look = progress.look or there.look
             self._posted = len(posted)
             self.record = theirs
@@ -182,16 +193,35 @@ class Ledger:
             try:
                 self.machinery.store.commit(record, old.version)
             except VersionConflict:
-                return  # the next commit finds out what has happened
-            self.record = record
+                self._renew_beside(until)
+            else:
+                self.record = record
+
+    def _renew_beside(self, until: float) -> None:
+        """Prolong the lease after something was posted; what that was, the next commit finds out."""
+        store = self.machinery.store
+        theirs = store.load(self.record.workflow_id)
+        if theirs is None or theirs.lease_owner != self.record.lease_owner or theirs.lease_until is None:
+            return
+        if until - theirs.lease_until >= self.machinery.lease_seconds / 2:
+            with suppress(VersionConflict):  # something else was posted: the next beat tries again
+                renewed = replace(theirs, version=theirs.version + 1, lease_until=until, due_at=until)
+                store.commit(renewed, theirs.version)
 
     def wake(self) -> None:
-        """Once the lease is given back, have the workflow resumed when it is due; no timer is set twice."""
+        """Once the lease is given back, have the workflow resumed when it is due.
+
+        No timer is set twice, unless it is due so soon that its wake-up may have come, and found the
+        workflow leased.
+        """
         record, scheduler = self.record, self.machinery.scheduler
         if scheduler is None or self.held:
             return
-        if record.lease_owner == QUEUE:
-            scheduler.wake(record.workflow_id, self.machinery.clock.now())
-        elif record.due_at is not None and record.due_at != self._woken_for:
+        now = self.machinery.clock.now()
+        if record.queued:
+            scheduler.wake(record.workflow_id, now)
+        elif record.due_at is not None and (
+            record.due_at != self._woken_for or record.due_at - now < SOON_SECONDS
+        ):
             self._woken_for = record.due_at
             scheduler.wake(record.workflow_id, record.due_at)

@@ -13,8 +13,9 @@ MOST_EVENTS = 100  # events stored until they are handled
 MOST_EVENT_BYTES = 65_536
 MOST_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten first
 MOST_OUTPUT_BYTES = 65_536
+MOST_REFUSAL = 2_000  # characters that are stored of why an event was refused
 
-QUEUE = "queue"  # the lease_owner of a workflow that lies in the scheduler's queue for whoever takes it out
+QUEUE = "queue-"  # begins the lease_owner of a workflow that lies in the scheduler's queue
 
 
 class Status(StrEnum):
@@ -55,6 +56,11 @@ class Record:
     lease_owner: str | None
     lease_until: float | None
 
+    @property
+    def queued(self) -> bool:
+        """Whether it lies in the scheduler's queue, with a lease for whoever takes it out."""
+        return self.lease_owner is not None and self.lease_owner.startswith(QUEUE)
+
     def leased(self, now: float) -> bool:
         """Whether somebody runs it."""
         return self.lease_owner is not None and self.lease_until is not None and self.lease_until > now
@@ -93,6 +99,7 @@ class Awaited:
     done: bool = False  # it has been set up, or looked for
     data: Any = None  # what setup() returned; [when, payload] of what look() has found
     trouble: Trouble = field(default_factory=Trouble)
+    named: str | None = None  # the event's name before a deploy gave it another
 
 
 @dataclass(slots=True)
@@ -100,7 +107,8 @@ class Thread:
     """One thread: the Go it came from, the statement it is at, and what it waits for there.
 
     key: its name among the workflow's threads. since: the version at which it came to the statement, so that
-    each visit has an idempotency key of its own.
+    each visit has an idempotency key of its own. several: its Go was one of several that differ by their id:
+    when only one is left, that need not be this thread's.
     """
 
     key: str
@@ -108,20 +116,27 @@ class Thread:
     go: str | None = None
     id: str | None = None
     since: int = 0
+    several: bool = False
     trouble: Trouble = field(default_factory=Trouble)
     awaited: dict[str, Awaited] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Event:
-    """An event that has been accepted and not handled yet."""
+    """An event that has been accepted and not handled yet.
+
+    sender: names the callback() that waits for the answer until `until`, while another worker has the event;
+    if the handler raises, that callback is told, and the event is not tried again.
+    """
 
     event: str
     payload: str
     thread: str | None
-    event_id: str | None
+    event_id: str  # empty for what a look has found
     received_at: float
     trouble: Trouble = field(default_factory=Trouble)
+    sender: str = ""
+    until: float = 0.0
 
 
 @dataclass(slots=True)
@@ -135,6 +150,7 @@ class Teardown:
     event: str
     since: int
     handled: bool
+    several: bool = False
     data: Any = None
     trouble: Trouble = field(default_factory=Trouble)
 
@@ -155,9 +171,9 @@ class Progress:
     )
     look: bool = False  # posted to the one who runs it: what an Observation looks for may have happened
 
-    def remember(self, event_id: str | None, output: Any) -> None:
+    def remember(self, event_id: str, output: Any) -> None:
         """Keep an event's output for a repeat of its event_id, within the bounds above."""
-        if event_id is None:
+        if not event_id:
             return
         self.outputs[event_id] = output
         while len(self.outputs) > MOST_OUTPUTS or (
@@ -169,6 +185,11 @@ class Progress:
         """Whether one more event can be stored."""
         size = sum(len(event.payload) for event in self.events) + len(payload)
         return len(self.events) < MOST_EVENTS and size <= MOST_EVENT_BYTES
+
+    def keep_events(self) -> None:
+        """The lease is given back: events that are still there are kept, and their senders told so."""
+        for event in self.events:
+            event.sender = ""
 
     def troubles(self) -> list[Trouble]:
         """What has happened so far to every piece of work."""
@@ -188,11 +209,13 @@ class Progress:
         if self.events:
             stored["events"] = [
                 [e.event, e.payload, e.thread, e.event_id, e.received_at, _trouble(e.trouble)]
+                + ([e.sender, e.until] if e.sender else [])
                 for e in self.events
             ]
         if self.teardowns:
             stored["teardowns"] = [
                 [t.thread, t.go, t.id, t.wait, t.event, t.since, t.handled, t.data, _trouble(t.trouble)]
+                + ([True] if t.several else [])
                 for t in self.teardowns
             ]
         if self.outputs:
@@ -216,7 +239,8 @@ class Progress:
         return cls(
             threads={entry["thread"]: _from_thread(entry) for entry in stored["threads"]},
             events=[
-                Event(e[0], e[1], e[2], e[3], e[4], _from_trouble(e[5])) for e in stored.get("events", ())
+                Event(e[0], e[1], e[2], e[3], e[4], _from_trouble(e[5]), *e[6:])
+                for e in stored.get("events", ())
             ],
             teardowns=[_from_teardown(t) for t in stored.get("teardowns", ())],
             outputs=OrderedDict(stored.get("outputs", ())),
@@ -229,8 +253,10 @@ class Progress:
 
 
 def _from_teardown(stored: list[Any]) -> Teardown:
-    thread, go, ident, wait, event, since, handled, data, trouble = stored
-    return Teardown(thread, go, ident, wait, event, since, handled, data, _from_trouble(trouble))
+    thread, go, ident, wait, event, since, handled, data, trouble, *several = stored
+    return Teardown(
+        thread, go, ident, wait, event, since, handled, bool(several), data, _from_trouble(trouble)
+    )
 
 
 def _thread(thread: Thread) -> dict[str, Any]:
@@ -240,11 +266,14 @@ def _thread(thread: Thread) -> dict[str, Any]:
         stored["go"] = thread.go
         if thread.id is not None:
             stored["id"] = thread.id
+        if thread.several:
+            stored["several"] = True
     if thread.trouble.attempt or thread.trouble.parked:
         stored["trouble"] = _trouble(thread.trouble)
     if thread.awaited:
         stored["awaited"] = {
             name: [a.fire_at, int(a.setup), int(a.done), a.data, _trouble(a.trouble)]
+            + ([] if a.named is None else [a.named])
             for name, a in thread.awaited.items()
         }
     return stored
@@ -257,9 +286,10 @@ def _from_thread(stored: dict[str, Any]) -> Thread:
         go=stored.get("go"),
         id=stored.get("id"),
         since=int(stored["since"]),
+        several=stored.get("several", False),
         trouble=_from_trouble(stored.get("trouble")),
         awaited={
-            name: Awaited(a[0], bool(a[1]), bool(a[2]), a[3], _from_trouble(a[4]))
+            name: Awaited(a[0], bool(a[1]), bool(a[2]), a[3], _from_trouble(a[4]), *a[5:])
             for name, a in stored.get("awaited", {}).items()
         },
     )

@@ -2,7 +2,7 @@
 
 A session picks one piece of work after the other, in a fair order over the threads, and ends each with one
 conditional write that says both what was done and what comes next. The write after which nothing is left to
-do gives the lease back.
+do gives the lease back. A sender's event comes before all other work, as far as it is waited for.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from stepmark import waiting
-from stepmark.context import StepContext
+from stepmark.context import Activity, StepContext
 from stepmark.errors import (
     DefinitionError,
+    EventsFull,
     RecordTooLarge,
     StateError,
     UnknownStatement,
@@ -51,6 +52,7 @@ class _Flight:
 
     since: int
     future: Future[Any]
+    activity: Activity
     copy: Workflow
     before: str
 
@@ -68,10 +70,15 @@ class Session:
         self.progress = Progress.from_json(record.progress)
         self.text = record.state
         self.event: Event | None = None  # the event whose sender waits in this very call
+        self.fleeting = False  # nobody can ask for its output again
+        self.handled = False  # that event, by a commit
         self.output: Any = None
         self.refused: Exception | None = None
+        self.outbox: list[Event] = []  # what the function that runs has sent to its own workflow
+        self.contended = False  # somebody else was faster before: take the lease first
         self.not_begun: set[tuple[str, int, str]] = set()  # setups known to have never begun
-        self.unsaved = False  # a look has found something that is not committed yet
+        self.unsaved = False  # an event, or what a look has found, is not committed yet
+        self._full = False
         self._flights: dict[str, _Flight] = {}
         self._budget = budget or machinery.budget
         self._planned: Work | None = None  # what the last commit has found to be next
@@ -80,6 +87,16 @@ class Session:
         self._began = self.clock.now()
         self.load()
         self._heed_posted_look()
+
+    def receive(self, event: Event, *, fleeting: bool) -> None:
+        """Take the event of a sender who waits in this very call."""
+        self.event = event
+        event.sender = ""
+        if all(event is not other for other in self.progress.events):
+            self.fleeting = fleeting
+            self._full = not self.progress.room_for(event.payload)
+            self.progress.events.append(event)
+            self.unsaved = True
 
     # -- the state and its tree -----------------------------------------------------------------------
 
@@ -155,6 +172,22 @@ class Session:
             return True, partial(self._launch, thread, node)
         return False, partial(self._land, thread, node) if flight.future.done() else None
 
+    def _drop_stale_flights(self) -> None:
+        """Forget the steps whose thread is no longer where it was when they began."""
+        for key, flight in list(self._flights.items()):
+            thread = self.progress.threads.get(key)
+            if thread is None or not self._awaits(thread, flight):
+                self._drop(self._flights.pop(key))
+
+    def _awaits(self, thread: Thread, flight: _Flight) -> bool:
+        if self._tree is None or thread.trouble.parked or thread.since != flight.since:
+            return False
+        try:
+            node = node_of(self._tree, thread)
+        except UnknownStatement:
+            return False
+        return node.kind is Step and self._tree[node].into is not None
+
     def _plan_wait_for(self, thread: Thread, node: Node) -> Work | None:
         try:
             ready = holds(self.tree[node].cond)
@@ -165,19 +198,37 @@ class Session:
     def _next(self, now: float) -> Work | None:
         """The next piece of work; beyond the budget, only what is under way is brought to its end.
 
-        What the sender of an event waits for, and a look where a thread has just come to, are under way.
+        Under way are a step that has run alongside, the delivery of the event whose sender waits in this
+        call, and the arrival of a thread where it has to wait.
         """
-        budget = self._budget
+        if self._flights:
+            self._drop_stale_flights()
+        if self.event is not None:
+            delivery = self._find(now, lambda work: waiting.delivers(work, self.event))
+            if delivery is not None:
+                return delivery
         work = self.plan(now)
-        late = budget.seconds is not None and now - self._began >= budget.seconds
-        many = budget.steps is not None and self._commits >= budget.steps and self.event is None
-        if work is None or not (late or many) or waiting.is_look(work):
+        if work is None or not self._spent(now):
             return work
-        for key, flight in self._flights.items():
-            if flight.future.done():
-                thread = self.progress.threads[key]
-                return partial(self._land, thread, node_of(self.tree, thread))
+        return self._find(now, lambda work: work.func == self._land or waiting.arrives(work))
+
+    def _find(self, now: float, wanted: Callable[[Work], bool]) -> Work | None:
+        """What a thread has to do next, if it is of a certain kind."""
+        if self._tree is None or self.progress.ended is not None:
+            return None
+        for thread in self.progress.threads.values():
+            if not thread.trouble.parked:
+                _, work = self._plan_thread(thread, now)
+                if work is not None and wanted(work):
+                    return work
         return None
+
+    def _spent(self, now: float) -> bool:
+        """Whether the budget is used up."""
+        budget = self._budget
+        return (budget.seconds is not None and now - self._began >= budget.seconds) or (
+            budget.steps is not None and self._commits >= budget.steps
+        )
 
     # -- running --------------------------------------------------------------------------------------
 
@@ -195,12 +246,12 @@ class Session:
         return True
 
     def run(self) -> None:
-        """Take the lease if the work needs it, and do it until nothing is left or the budget is used up."""
+        """Work until nothing is left or the budget is used up; EventsFull when the event can't be kept."""
         now = self.clock.now()
-        work = self.plan(now)
+        self._planned = work = self._next(now)
+        if self._full and not (work is not None and waiting.delivers(work, self.event)):
+            raise EventsFull(f"workflow {self.workflow_id!r} has too many events to handle: send it later")
         if work is not None:
-            if not self.ledger.held and work.func not in waiting.NEED_NO_LEASE:
-                self.claim()
             self.drive()
             return
         record = self.ledger.record
@@ -216,6 +267,7 @@ class Session:
                 self._park_steps()
         status = self._status(self.clock.now(), running=True)
         self.ledger.write(status, self.text, self.progress, due_at=None, held=True)
+        self.unsaved = False
 
     def _park_steps(self) -> None:
         """A step that takes its process down each time would otherwise do so for ever."""
@@ -225,11 +277,14 @@ class Session:
                 thread.trouble = Trouble(self.progress.cut_off, None, message, parked=True)
 
     def drive(self) -> None:
-        """Work until the lease is given back."""
+        """Work until the lease is given back; it is taken before the first work that needs it."""
         while True:
             work, self._planned = self._planned or self._next(self.clock.now()), None
             if work is not None:
-                work()
+                if self.ledger.held or (work.func in waiting.NEED_NO_LEASE and not self.contended):
+                    work()
+                else:
+                    self.claim()
             elif self._flights:
                 self._await_flights()
             elif self.ledger.held or self.unsaved:
@@ -242,7 +297,7 @@ class Session:
         if self._tree is not None and self.progress.ended is None:
             waiting.look_now(self)
             if self.unsaved:
-                self.drive()
+                self.run()
 
     def _heed_posted_look(self) -> None:
         """Somebody asks to look again; what is found is committed together with the fact."""
@@ -263,15 +318,37 @@ class Session:
     def drop_flights(self) -> None:
         """Forget the steps that run alongside; they may not stop at once, but change nothing."""
         for flight in self._flights.values():
-            flight.future.cancel()
+            self._drop(flight)
         self._flights = {}
 
-    def context(self, thread: Thread, name: str, trouble: Trouble, purpose: str = "") -> StepContext:
-        """What a step or handler is told about itself."""
-        idempotency_key = f"{self.workflow_id}/{thread.key}/{thread.since}/{name}{purpose}"
+    def _drop(self, flight: _Flight) -> None:
+        flight.activity.end()
+        flight.future.cancel()
+
+    def context(
+        self, thread: Thread, name: str, trouble: Trouble, purpose: str = "", activity: Activity | None = None
+    ) -> StepContext:
+        """What a step or handler is told about itself.
+
+        The idempotency key has no name of a statement in it: a deploy may change that between two attempts.
+        """
         return StepContext(
-            self.workflow_id, thread.key, thread.id, name, trouble.attempt + 1, idempotency_key
+            self.workflow_id,
+            thread.key,
+            thread.id,
+            name,
+            trouble.attempt + 1,
+            f"{self.workflow_id}/{thread.key}/{thread.since}{purpose}",
+            activity or Activity(self.ledger.machinery.store, self.outbox),
         )
+
+    def call(self, function: Callable[[], Any], context: StepContext) -> Any:
+        """Call what the user wrote; what it sends to its own workflow meanwhile waits for the commit."""
+        try:
+            return call(function, context)
+        finally:
+            if context.activity is not None:
+                context.activity.end()
 
     def turn(self, thread: Thread) -> None:
         """The thread has had its turn: all others come before its next."""
@@ -297,12 +374,15 @@ class Session:
         except (StateError, DefinitionError, UnknownStatement) as error:
             self.failed(thread.trouble, node.name, error, None)
             return
-        context = self.context(thread, node.name, thread.trouble)
-        future = begin(step.action, context, self.ledger.machinery.executor)
-        self._flights[thread.key] = _Flight(thread.since, future, copy, before)
+        machinery = self.ledger.machinery
+        activity = Activity(machinery.store, None)
+        context = self.context(thread, node.name, thread.trouble, activity=activity)
+        future = begin(step.action, context, machinery.executor)
+        self._flights[thread.key] = _Flight(thread.since, future, activity, copy, before)
 
     def _land(self, thread: Thread, node: Node) -> None:
         flight = self._flights.pop(thread.key)
+        flight.activity.end()
         step = self.tree[node]
         self._change(thread, node, partial(self._store_result, flight, step.into), step.retry)
 
@@ -322,7 +402,7 @@ class Session:
         """Run what changes the state, and commit the change together with where the thread is now."""
         self.turn(thread)
         try:
-            call(action, self.context(thread, node.name, thread.trouble))
+            self.call(action, self.context(thread, node.name, thread.trouble))
             self.arrive(thread, lambda tree: after(self.again(thread, node, tree)))
         except Exception as error:  # noqa: BLE001 - the user's function may raise anything
             self.failed(thread.trouble, node.name, error, retry)
@@ -347,7 +427,8 @@ class Session:
         since = self.ledger.record.version + 1
         for name, started in threads:
             if started.at is not None:
-                new = Thread(name, started.at.name, started.go, started.id, since)
+                several = len(tree.shape.roots(started.go)) > 1
+                new = Thread(name, started.at.name, started.go, started.id, since, several)
                 waiting.enter(self, new, started.at)
                 self.progress.threads[name] = new
         if arrival.finished:
@@ -416,7 +497,7 @@ class Session:
     def move(self, key: str, to: str) -> None:
         """Put a thread at another statement of its part of the definition, as if it had just come there."""
         thread = self.progress.threads[key]
-        root = self.tree.root(thread.go, thread.id)
+        root = self.tree.root(thread.go, thread.id, several=thread.several)
         node = None if root is None else self.tree.shape.find(root, to)
         if root is None or node is None:
             names = ", ".join(map(repr, self.tree.shape.names(root))) if root is not None else "none"
@@ -434,8 +515,13 @@ class Session:
     def failed(self, trouble: Trouble, what: str, error: Exception, retry: Retry | None) -> None:
         """Note a failure and when to try again; what was changed since the last commit is dropped."""
         self.note(trouble, what, error, retry)
-        self.load()
+        self.undo()
         self.commit()
+
+    def undo(self) -> None:
+        """Drop what was changed and sent since the last commit."""
+        self.outbox.clear()
+        self.load()
 
     def note(self, trouble: Trouble, what: str, error: Exception, retry: Retry | None) -> None:
         """Note a failure and when to try again."""
@@ -454,8 +540,12 @@ class Session:
         while True:
             if self.ledger.held and self._tree is not None:
                 waiting.look_around(self)
+            if self.outbox:
+                self._post_outbox()
             now = self.clock.now()
             held, queued = self._hold(now)
+            if not (held or queued):
+                self.progress.keep_events()
             status = self._status(now, running=held)
             due_at = None if held else self._due(now)
             try:
@@ -471,6 +561,11 @@ class Session:
         self.unsaved = False
         self.ledger.wake()
 
+    def _post_outbox(self) -> None:
+        if self.progress.ended is None:
+            self.progress.events += self.outbox
+        self.outbox.clear()
+
     def _hold(self, now: float) -> tuple[bool, bool]:
         """Whether to keep the lease; or else, with work left beyond the budget, to leave it in the queue."""
         self._planned = self._next(now)
@@ -478,11 +573,21 @@ class Session:
         return held, not held and self.ledger.machinery.queued and self.plan(now) is not None
 
     def _revert(self, error: RecordTooLarge) -> None:
-        """Drop what does not fit into the store, and park the thread that was about to commit it."""
-        record = self.ledger.record
+        """Drop what does not fit into the store, and park the thread that was about to commit it.
+
+        If that was an event whose sender waits in this call, or its handling, it is refused instead.
+        """
+        record, event = self.ledger.record, self.event
+        handling = event is not None and all(event is not other for other in self.progress.events)
         self.text = record.state
         self.progress = Progress.from_json(record.progress)
-        self.load()
+        self.undo()
+        if event is not None:
+            stored = [other for other in self.progress.events if other.event_id == event.event_id]
+            if handling or not stored:
+                waiting.withdraw(self, error)
+                return
+            self.event = stored[0]
         thread = self.progress.threads.get(self._served)
         if thread is None:
             raise error
@@ -493,7 +598,9 @@ class Session:
         if any(trouble.parked for trouble in troubles):
             return Status.PARKED
         if self.progress.ended is not None:
-            return self.progress.ended
+            # without a definition nobody can tear down what is left: somebody has to mend it first
+            stuck = self.progress.teardowns and self.progress.error is not None
+            return Status.PARKED if stuck else self.progress.ended
         if self.progress.error is not None:
             return Status.PARKED
         if running or any(trouble.retry_at is not None for trouble in troubles) or self.plan(now) is not None:
@@ -515,7 +622,7 @@ class Session:
 
 def node_of(tree: Tree, thread: Thread) -> Node:
     """The statement a thread is at; UnknownStatement names what the definition no longer has."""
-    root = tree.root(thread.go, thread.id)
+    root = tree.root(thread.go, thread.id, several=thread.several)
     if root is None:
         ident = "" if thread.id is None else f" with id {thread.id!r}"
         raise UnknownStatement(

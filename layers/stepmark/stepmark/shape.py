@@ -284,11 +284,14 @@ class Tree:
             statement = statement.body[index]
         return statement
 
-    def root(self, go: str | None, thread_id: str | None) -> Node | None:
-        """Where a thread's statements are: the Go of its name and id, or the only one of its name."""
+    def root(self, go: str | None, thread_id: str | None, *, several: bool = False) -> Node | None:
+        """Where a thread's statements are: the Go of its name and id, or the only one of its name.
+
+        several: the thread was started by one of several Gos of its name, so its id must match.
+        """
         found = self.shape.roots(go)
-        if len(found) <= 1:
-            return found[0] if found else None
+        if len(found) == 1 and not several:
+            return found[0]
         for node in found:
             ident = self[node].id
             if (None if ident is None else str(ident)) == thread_id:

@@ -25,10 +25,19 @@ from stepmark.handlers import (
     decode_payload,
     encode,
 )
-from stepmark.record import MOST_EVENTS, Awaited, Event, Teardown, Thread, Trouble
-from stepmark.running import call
+from stepmark.record import (
+    MOST_EVENTS,
+    MOST_REFUSAL,
+    Awaited,
+    Event,
+    Teardown,
+    Thread,
+    Trouble,
+)
 from stepmark.statements import Timeout, Wait
 from stepmark.walk import first_of
+
+MOST_TEARDOWNS = 20  # that wait to be done, before anything else is set up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -73,6 +82,7 @@ def leave(session: Session, thread: Thread, winner: str | None) -> None:
                     wait=thread.at,
                     event=name,
                     since=thread.since,
+                    several=thread.several,
                     handled=name == winner,
                     data=awaited.data,
                 )
@@ -84,8 +94,10 @@ def plan(session: Session, thread: Thread, node: Node, now: float) -> partial[No
     """What a waiting thread has to do next.
 
     First come setups and looks that were never tried, then the earliest event or timer, then setups and looks
-    that failed before.
+    that failed before. Nothing more is set up while too much has to be torn down.
     """
+    if len(session.progress.teardowns) >= MOST_TEARDOWNS and _sets_up(session.tree, thread, node):
+        return None
     best: _Win | None = None
     retry: partial[None] | None = None
     for on in node.body:
@@ -96,6 +108,16 @@ def plan(session: Session, thread: Thread, node: Node, now: float) -> partial[No
         win = _win(session, thread, node, on, now)
         best = best if win is None else _earlier(best, win)
     return best[2] if best is not None else retry
+
+
+def _sets_up(tree: Tree, thread: Thread, node: Node) -> bool:
+    """Whether there is still something to set up."""
+    for on in node.body:
+        handler, awaited = tree[on].handler, thread.awaited.get(on.name)
+        is_set_up = awaited is not None and awaited.done
+        if isinstance(handler, Handler) and not isinstance(handler, Observation) and not is_set_up:
+            return True
+    return False
 
 
 def _prepare(session: Session, thread: Thread, on: Node, now: float) -> tuple[partial[None] | None, bool]:
@@ -155,7 +177,8 @@ def check_handlers(tree: Tree, thread: Thread, node: Node) -> None:
         for on in node.body:
             for alias in on.aliases:
                 if alias in thread.awaited:
-                    thread.awaited[on.name] = thread.awaited.pop(alias)
+                    awaited = thread.awaited[on.name] = thread.awaited.pop(alias)
+                    awaited.named = awaited.named or alias
             if isinstance(tree[on].handler, Handler):
                 handlers.add(on.name)
     for name, awaited in thread.awaited.items():
@@ -175,7 +198,8 @@ def _expect_now(session: Session, thread: Thread, on: Node) -> None:
 def observed(session: Session) -> Iterator[tuple[Thread, Node, Observation, Awaited]]:
     """What the threads look for where they are now."""
     for thread in session.progress.threads.values():
-        root = session.tree.root(thread.go, thread.id) if thread.awaited else None
+        tree = session.tree
+        root = tree.root(thread.go, thread.id, several=thread.several) if thread.awaited else None
         node = None if root is None else session.tree.shape.find(root, thread.at)
         for on in () if node is None or node.kind is not Wait else node.body:
             handler, awaited = session.tree[on].handler, thread.awaited.get(on.name)
@@ -217,7 +241,7 @@ def _look_again(session: Session, thread: Thread, on: Node) -> None:
 
 
 def _look(session: Session, thread: Thread, on: Node, handler: Observation, awaited: Awaited) -> None:
-    context = session.context(thread, on.name, awaited.trouble, "/look")
+    context = session.context(thread, on.name, awaited.trouble, f"/{awaited.named or on.name}/look")
     found = _aside(session, partial(handler.look, _request(session, context, None)), context)
     before = (awaited.fire_at, awaited.done)
     awaited.fire_at = found.at if isinstance(found, LookAgain) else None
@@ -233,7 +257,7 @@ def _seen(awaited: Awaited, on: Node) -> Event | None:
     if awaited.data is None:
         return None
     at, payload = awaited.data
-    return Event(on.name, payload, None, None, at, awaited.trouble)
+    return Event(awaited.named or on.name, payload, None, "", at, awaited.trouble)
 
 
 # -- setup and teardown -------------------------------------------------------------------------------
@@ -244,7 +268,7 @@ def _set_up(session: Session, thread: Thread, on: Node) -> None:
     awaited = thread.awaited[on.name]
     session.not_begun.discard((thread.key, thread.since, on.name))
     session.turn(thread)
-    context = session.context(thread, on.name, awaited.trouble, "/setup")
+    context = session.context(thread, on.name, awaited.trouble, f"/{awaited.named or on.name}/setup")
     try:
         awaited.data = _apart(session, partial(handler.setup, _request(session, context, None)), context)
     except Exception as error:  # noqa: BLE001 - the user's function may raise anything
@@ -256,12 +280,14 @@ def _set_up(session: Session, thread: Thread, on: Node) -> None:
 
 def tear_down(session: Session, teardown: Teardown) -> None:
     """Run one teardown; it has left its thread behind and is retried on its own."""
-    thread = Thread(teardown.thread, teardown.wait, teardown.go, teardown.id, teardown.since)
+    thread = Thread(
+        teardown.thread, teardown.wait, teardown.go, teardown.id, teardown.since, teardown.several
+    )
     retry: Retry | None = None
     try:
         handler = _handler_of(session.tree, thread, teardown.event)
         retry = handler.retry
-        context = session.context(thread, teardown.event, teardown.trouble, "/teardown")
+        context = session.context(thread, teardown.event, teardown.trouble, f"/{teardown.event}/teardown")
         request = _request(session, context, teardown.data)
         _apart(session, partial(handler.teardown, request, teardown.handled), context)
     except Exception as error:  # noqa: BLE001 - the user's function may raise anything
@@ -272,7 +298,7 @@ def tear_down(session: Session, teardown: Teardown) -> None:
 
 
 def _handler_of(tree: Tree, thread: Thread, event: str) -> Handler:
-    root = tree.root(thread.go, thread.id)
+    root = tree.root(thread.go, thread.id, several=thread.several)
     node = None if root is None else tree.shape.find(root, thread.at)
     for on in () if node is None else node.body:
         handler = getattr(tree[on], "handler", None)
@@ -292,7 +318,7 @@ def _apart(session: Session, function: Callable[[], Any], context: StepContext) 
 
 def _aside(session: Session, function: Callable[[], Any], context: StepContext) -> Any:
     before = session.codec.dump(session.state)
-    result = call(function, context)
+    result = session.call(function, context)
     changed = session.codec.changed(before, session.codec.dump(session.state))
     if changed is not None:
         raise StateError(f"it changed field {changed!r}, which only handle() may do")
@@ -325,7 +351,9 @@ def _deliver(session: Session, thread: Thread, node: Node, on: Node, event: Even
     except Exception as error:  # noqa: BLE001 - the user's function may raise anything
         session.progress.teardowns, thread.awaited = teardowns, awaited
         if event is not None and event is session.event:
-            _refuse(session, event, error)
+            withdraw(session, _refusal(event.event, error))
+        elif event is not None and event.sender and session.clock.now() < event.until:
+            _turn_down(session, event, event.sender, error)
         else:
             trouble = thread.trouble if event is None else event.trouble
             session.failed(trouble, on.name, error, getattr(handler, "retry", None))
@@ -333,10 +361,12 @@ def _deliver(session: Session, thread: Thread, node: Node, on: Node, event: Even
     if event is not None:
         if event in session.progress.events:
             session.progress.events.remove(event)
-        session.progress.remember(event.event_id, output)
-        if event is session.event:
-            session.output, session.event = output, None
+        # whoever has the lease has stored the event: its sender may come to look for what has become of it
+        if not session.fleeting or event is not session.event or session.ledger.held:
+            session.progress.remember(event.event_id, output)
     session.commit()
+    if event is not None and event is session.event:
+        session.output, session.event, session.handled = output, None, True
 
 
 def _handle(session: Session, thread: Thread, on: Node, event: Event) -> Any:
@@ -345,13 +375,13 @@ def _handle(session: Session, thread: Thread, on: Node, event: Event) -> Any:
     if handler is None:
         return None
     purpose = f"/{event.event_id}" if event.event_id else ""
-    context = session.context(thread, on.name, event.trouble, purpose)
+    context = session.context(thread, on.name, event.trouble, f"/{event.event}{purpose}")
     if isinstance(handler, Handler):
         awaited = thread.awaited.get(on.name)
         request = _request(session, context, awaited.data if awaited and awaited.setup else None)
-        output = call(partial(handler.handle, request, payload), context)
+        output = session.call(partial(handler.handle, request, payload), context)
     else:
-        output = call(partial(call_with_payload, handler, payload), context)
+        output = session.call(partial(call_with_payload, handler, payload), context)
     return from_json(encode(output, f"the output of event {on.name!r}", StateError))
 
 
@@ -365,24 +395,51 @@ def _again(session: Session, thread: Thread, node: Node, on: Node, tree: Tree) -
     )
 
 
-def _refuse(session: Session, event: Event, error: Exception) -> None:
+def withdraw(session: Session, error: Exception) -> None:
     """The sender waits in this call: nothing has changed, and the sender is told."""
+    progress, event = session.progress, session.event
+    progress.events = [other for other in progress.events if event and other.event_id != event.event_id]
+    session.event, session.refused, session.unsaved = None, error, False
+    session.undo()
+
+
+def _turn_down(session: Session, event: Event, sender: str, error: Exception) -> None:
+    """The same when the sender looks into the store for an answer."""
+    refusal = _refusal(event.event, error)
     session.progress.events.remove(event)
-    session.event = None
-    session.refused = error
-    if not isinstance(error, PayloadRefused):
-        session.refused = HandlerFailed(
-            f"event {event.event!r} changed nothing: its handler raised "
-            f"{type(error).__name__}: {text_of(error)}"
-        )
-        session.refused.__cause__ = error
-    session.load()
+    session.progress.remember(sender, [isinstance(refusal, PayloadRefused), str(refusal)[:MOST_REFUSAL]])
+    session.undo()
+    session.commit()
+
+
+def _refusal(event: str, error: Exception) -> Exception:
+    if isinstance(error, PayloadRefused):
+        return error
+    refusal = HandlerFailed(
+        f"event {event!r} changed nothing: its handler raised {type(error).__name__}: {text_of(error)}"
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
+def refusal_from(stored: list[Any]) -> Exception:
+    """A refusal as the sender finds it in the store."""
+    is_payload, text = stored
+    return PayloadRefused(text) if is_payload else HandlerFailed(text)
 
 
 # They only deliver what has happened: two that do it at once do no harm, one of them commits.
 NEED_NO_LEASE = frozenset({_deliver, _expect_now, _look_again})
 
 
-def is_look(work: partial[None]) -> bool:
-    """Whether a piece of work only looks for what may have happened."""
-    return work.func is _look_again
+def arrives(work: partial[None]) -> bool:
+    """Whether a piece of work only notes what to wait for, or looks for it for the first time."""
+    if work.func is _look_again:
+        _, thread, on = work.args
+        return not thread.awaited[on.name].done
+    return work.func is _expect_now
+
+
+def delivers(work: partial[None], event: Event | None) -> bool:
+    """Whether a piece of work is the delivery of that event."""
+    return event is not None and work.func is _deliver and work.args[-1] is event

@@ -1,4 +1,4 @@
-"""A worker for one machine: resumes what is due, and keeps its leases alive while long steps run."""
+"""A worker for one machine: resumes what is due."""
 
 from __future__ import annotations
 
@@ -41,7 +41,6 @@ def run_worker(
     with (
         ThreadPoolExecutor(concurrency, "stepmark-worker") as executor,
         _signals(stop, stopping),
-        _heartbeat(engine),
     ):
         worker = _Worker(engine, executor, concurrency)
         while not stopping.is_set():
@@ -92,27 +91,6 @@ class _Worker:
             scheduler.pause(seconds)
         else:
             stopping.wait(seconds)
-
-
-@contextmanager
-def _heartbeat(engine: Engine) -> Iterator[None]:
-    """Prolong the leases of whatever the engine runs, however long a step takes."""
-    over = threading.Event()
-
-    def beat() -> None:
-        while not over.wait(engine.machinery.lease_seconds / 4):
-            try:
-                engine.renew_leases()
-            except RetryableError as error:
-                _log.warning("leases could not be prolonged: %s", type(error).__name__)
-
-    thread = threading.Thread(target=beat, name="stepmark-heartbeat", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @contextmanager

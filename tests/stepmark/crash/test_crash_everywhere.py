@@ -23,10 +23,15 @@ from tests.stepmark.random.programs import (
     short_tapes,
     tapes,
 )
-from tests.stepmark.random.run import START, WORKFLOW_ID, act, compare, handler_effects, make_schedule
+from tests.stepmark.random.run import (
+    START,
+    WORKFLOW_ID,
+    act,
+    compare,
+    handler_effects,
+    make_schedule,
+)
 from tests.stepmark.random.settings import random_examples
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 class Survivor:
@@ -61,12 +66,14 @@ class Survivor:
             return
 
 
-def run(store: Store, bomb: Bomb, program: Program, schedule: list[Action]) -> None:
+def run(
+    store: Store, bomb: Bomb, program: Program, schedule: list[Action], *, in_the_air: bool = False
+) -> None:
     """The program on the oracle, and on stepmark with the bomb: the same after every action."""
     World.program = program
     plant(bomb)
     survivor = Survivor(store, bomb)
-    oracle = Oracle(program, now=START)
+    oracle = Oracle(program, now=START, in_the_air=in_the_air)
     survivor.call(lambda engine: engine.start(Random(), workflow_id=WORKFLOW_ID))
     oracle.start()
     for number, action in enumerate(schedule):
@@ -97,6 +104,7 @@ def without_mend(schedule: list[Action]) -> list[Action]:
     return [action for action in schedule if not isinstance(action, Mend)]
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.timeout(7200)
 @random_examples(share=0.03)
 @given(tapes, short_tapes)
@@ -110,6 +118,7 @@ def test_stopped_at_every_call_and_picked_up_in_memory(tape: Tape, schedule_tape
         run(MemoryStore(), Bomb(at), program, schedule)
 
 
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.timeout(7200)
 @random_examples(share=0.2)
 @given(tapes, short_tapes, tapes)
@@ -123,6 +132,21 @@ def test_stopped_again_and_again_in_memory(tape: Tape, schedule_tape: Tape, bomb
     run(MemoryStore(), Bomb(*at), program, schedule)
 
 
+@pytest.mark.usefixtures("in_the_air")
+@pytest.mark.timeout(7200)
+@random_examples(share=0.012)
+@given(tapes, short_tapes)
+def test_stopped_at_every_call_with_steps_in_the_air(tape: Tape, schedule_tape: Tape) -> None:
+    program = make_program(tape)
+    schedule = without_mend(make_schedule(schedule_tape, program, most=5, in_the_air=True))
+    calm = Bomb()
+    run(MemoryStore(), calm, program, schedule, in_the_air=True)
+    for at in range(1, calm.count + 1):
+        note(f"program = {program!r}\nschedule = {schedule!r}\nstopped at call {at} of {calm.count}")
+        run(MemoryStore(), Bomb(at), program, schedule, in_the_air=True)
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.timeout(7200)
 def test_stopped_at_every_call_and_picked_up_on_sqlite(tmp_path: Path) -> None:
     count = 0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from stepmark import (
+    Budget,
     Engine,
     EventPending,
     Go,
@@ -132,6 +133,28 @@ class Shared(Workflow):
         return self.count
 
 
+@dataclass
+class Counted(Workflow):
+    """Takes two events of one kind, each followed by a step."""
+
+    got: list[int] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        return Section(
+            Wait("for one", On("it", self.on_it)),
+            Step("a", self.add),
+            Wait("for another", On("it", self.on_it)),
+            Step("b", self.add),
+        )
+
+    def on_it(self, amount: int) -> int:
+        self.got.append(amount)
+        return amount
+
+    def add(self) -> None:
+        self.got.append(0)
+
+
 def orders(play: Callable[[list[int]], Turnstile]) -> int:
     """Play every order there is; how many that were."""
     order: list[int] = []
@@ -158,11 +181,11 @@ def play_all(prepare: Work, one: Work, two: Work, check: Work, lease_seconds: fl
     def play(order: list[int]) -> Turnstile:
         Noted.take()
         store, clock, turnstile = MemoryStore(), VirtualClock(), Turnstile(order)
-        plain = Engine([Shared], store=store, clock=clock)
+        plain = Engine([Shared, Counted], store=store, clock=clock)
         prepare(plain)
         engines = [
             Engine(
-                [Shared],
+                [Shared, Counted],
                 store=TurnstileStore(store, turnstile, who),
                 clock=clock,
                 lease_seconds=lease_seconds,
@@ -305,3 +328,51 @@ def test_guarantee_01_a_move_while_an_event_comes() -> None:
         )
 
     assert play_all(start, send(10, "e"), move, check) > 10
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("lease_seconds", [60.0, 0.0])
+def test_guarantee_01_two_events_without_an_id_both_count_once(lease_seconds: float) -> None:
+    outputs: list[int] = []
+
+    def prepare(engine: Engine) -> None:
+        outputs.clear()
+        engine.start(Counted(), workflow_id="w")
+
+    def send_without_id(amount: int) -> Work:
+        def work(engine: Engine) -> None:
+            with suppress(EventPending):  # the other engine has it, and will handle it
+                outputs.append(engine.callback("w", "it", amount))
+
+        return work
+
+    def check(engine: Engine) -> None:
+        assert engine.get("w").status is Status.FINISHED
+        assert sorted(engine.get("w").state.got) == [0, 0, 10, 20]
+        assert set(outputs) <= {10, 20}
+        assert len(outputs) == len(set(outputs))
+
+    assert play_all(prepare, send_without_id(10), send_without_id(20), check, lease_seconds) > 10
+
+
+@pytest.mark.timeout(900)
+def test_guarantee_01_of_two_workers_one_wins_and_the_other_changes_nothing() -> None:
+    """Both resume the same workflow: as long as its lease holds, each step runs once."""
+
+    def prepare(engine: Engine) -> None:
+        machinery = engine.machinery
+        idle = Engine([Shared], store=machinery.store, clock=machinery.clock, budget=Budget(steps=0))
+        idle.start(Shared(), workflow_id="w")
+
+    def resume(engine: Engine) -> None:
+        engine.resume("w")
+
+    def check(engine: Engine) -> None:
+        assert engine.get("w").state.trace == ["a", "c"]
+        assert engine.get("w").state.count == 2
+        assert Noted.take() == ["task set up"]
+        record = engine.machinery.store.load("w")
+        assert record is not None
+        assert record.version == 5  # created, claimed, two steps, one setup
+
+    assert play_all(prepare, resume, resume, check) > 5

@@ -58,6 +58,7 @@ class Turn:
     act: Callable[[], None]
     failures: int = 0
     waits: "Waiting | None" = None
+    alongside: bool = False
 
 
 @dataclass
@@ -84,10 +85,14 @@ class Strand:
 
 @dataclass
 class Oracle:
-    """Runs a program against a schedule."""
+    """Runs a program against a schedule.
+
+    in_the_air: a Fetch ends when nothing else can go on; of several, the one of the first thread by name.
+    """
 
     program: Program
     now: float = 0.0
+    in_the_air: bool = False
     values: dict[str, int] = field(default_factory=lambda: {"a": 0, "b": 0, "c": 0})
     field_value: int = 0
     trace: list[str] = field(default_factory=list)
@@ -164,10 +169,12 @@ class Oracle:
 
     def _settle(self) -> None:
         while not self.finished:
-            strand = next((each for each in self.strands if self._can_go(each)), None)
-            if strand is None:
+            able = [each for each in self.strands if self._can_go(each)]
+            flying = [each for each in able if self.in_the_air and each.turn and each.turn.alongside]
+            on_the_ground = [each for each in able if each not in flying]
+            if not able:
                 return
-            self._serve(strand)
+            self._serve(on_the_ground[0] if on_the_ground else min(flying, key=lambda each: each.name))
 
     def _can_go(self, strand: Strand) -> bool:
         assert strand.turn is not None
@@ -284,7 +291,7 @@ class Oracle:
                 self.values[node.variable] += node.amount
                 self.trace.append(prefix + node.name)
 
-        return Turn(prefix + node.name, lambda: True, act, node.failures)
+        return Turn(prefix + node.name, lambda: True, act, node.failures, alongside=True)
 
     def _loop(self, node: Loop, prefix: str) -> Iterator[Turn]:
         counter = f"rounds of {node.name}"

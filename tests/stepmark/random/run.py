@@ -1,5 +1,6 @@
 """Runs a program on stepmark and on the oracle, and compares."""
 
+from collections.abc import Iterable
 from concurrent.futures import Executor, Future
 from typing import Any
 
@@ -24,6 +25,38 @@ def begin_at_once(function: Any, context: StepContext, executor: Executor) -> Fu
     except BaseException as error:  # noqa: BLE001 - crashes of the tests included
         future.set_exception(error)
     return future
+
+
+class InTheAir:
+    """Steps with `into` that end when nothing else can run, one after the other by their threads' names.
+
+    So they are in the air while other threads have their turns, and still nothing depends on the machine, or
+    on how often a crash has made them begin again.
+    """
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._flying: dict[Future[Any], tuple[Any, StepContext]] = {}
+
+    def begin(self, function: Any, context: StepContext, executor: Executor) -> Future[Any]:
+        del executor
+        future: Future[Any] = Future()
+        self._flying[future] = (function, context)
+        return future
+
+    def wait(
+        self, futures: Iterable[Future[Any]], seconds: float, until: str
+    ) -> tuple[set[Future[Any]], set[Future[Any]]]:
+        del seconds, until
+        flying = set(futures)
+        self.most = max(self.most, len(flying))
+        landing = min(flying, key=lambda future: self._flying[future][1].thread)
+        function, context = self._flying.pop(landing)
+        try:
+            landing.set_result(call(function, context))
+        except BaseException as error:  # noqa: BLE001 - crashes of the tests included
+            landing.set_exception(error)
+        return {landing}, flying - {landing}
 
 
 def act(engine: Engine, clock: VirtualClock, action: Action, number: int) -> Any:
@@ -72,9 +105,9 @@ def handler_effects() -> list[str]:
     return [effect for effect in World.effects if effect.startswith(("setup", "teardown"))]
 
 
-def make_schedule(tape: Tape, program: Program, most: int = 10) -> list[Action]:
+def make_schedule(tape: Tape, program: Program, most: int = 10, *, in_the_air: bool = False) -> list[Action]:
     """What happens from outside, chosen while the oracle runs: mostly what the program waits for."""
-    oracle = Oracle(program, now=START)
+    oracle = Oracle(program, now=START, in_the_air=in_the_air)
     oracle.start()
     known = sendable(program)
     actions: list[Action] = []
@@ -94,10 +127,17 @@ def make_schedule(tape: Tape, program: Program, most: int = 10) -> list[Action]:
     return actions
 
 
-def run(engine: Engine, clock: VirtualClock, program: Program, schedule: list[Action]) -> None:
+def run(
+    engine: Engine,
+    clock: VirtualClock,
+    program: Program,
+    schedule: list[Action],
+    *,
+    in_the_air: bool = False,
+) -> None:
     """Run both, comparing after every action."""
     World.program, World.effects = program, []
-    oracle = Oracle(program, now=START)
+    oracle = Oracle(program, now=START, in_the_air=in_the_air)
     engine.start(Random(), workflow_id=WORKFLOW_ID)
     oracle.start()
     compare(engine.get(WORKFLOW_ID), oracle)

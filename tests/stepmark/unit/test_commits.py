@@ -66,20 +66,6 @@ def test_guarantee_01_one_write_per_step_says_what_is_done_and_what_is_next() ->
     assert [record.version for record in store.records] == [1, 2, 3, 4]
 
 
-def test_guarantee_01_of_two_workers_one_wins_and_the_other_changes_nothing() -> None:
-    store = MemoryStore()
-    clock = VirtualClock()
-    first, second = (Engine([Chain], store=store, clock=clock, lease_seconds=10) for _ in range(2))
-    first.start(Chain(), workflow_id="1")
-    record = store.load("1")
-    assert record is not None
-    stale = replace(record, version=record.version, state='{"done": ["lost"]}')
-    with pytest.raises(VersionConflict):
-        store.commit(stale, record.version - 1)
-    assert store.load("1") == record
-    assert second.get("1").state.done == ["one", "two", "three"]
-
-
 def test_guarantee_01_a_resume_reads_once_and_writes_once_per_step() -> None:
     store = CountingStore()
     engine = engine_on(store, Chain)

@@ -10,12 +10,14 @@ from stepmark import (
     Budget,
     Engine,
     Finish,
+    Go,
     Happened,
     LookAgain,
     MemoryStore,
     Observation,
     On,
     Request,
+    Retry,
     Section,
     Status,
     Step,
@@ -30,6 +32,8 @@ from tests.stepmark.support import CountingStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from stepmark import Record
 
 
 class World:
@@ -203,3 +207,72 @@ def test_word_that_was_left_is_heeded_by_whoever_takes_over() -> None:
     assert alive.get("1").state.seen == []
     clock.sleep(11)
     assert alive.resume("1").state.seen == [1]
+
+
+def test_a_second_change_while_the_holder_has_heeded_the_first_is_looked_for_too() -> None:
+    """Word comes, the holder looks and finds nothing yet; before it commits, the fact and word of it come."""
+    store, clock = MemoryStore(), VirtualClock()
+    first, second = (Engine([Watcher], store=store, clock=clock) for _ in range(2))
+    first.start(Watcher(), workflow_id="1")
+    words: list[str] = []
+
+    def happen() -> None:
+        if len(words) == 1:  # the holder looks again, for it has found the word
+            World.facts["b"] = 2
+        if len(words) < 2:
+            words.append("word")
+            second.look("1")
+
+    World.facts["a"] = 1
+    engine_look(first, "1", happen)
+    assert words == ["word", "word"]
+    assert first.get("1").state.seen == [1, 2]
+
+
+@dataclass
+class RetryBeside(Workflow):
+    """A step of another thread is due again when somebody looks for what has happened."""
+
+    seen: list[int] = field(default_factory=list)
+    done: int = 0
+
+    def definition(self) -> Section:
+        return Section(
+            Go("beside", Step("flaky", self.flaky, retry=Retry(first_delay=5, jitter=0))),
+            Step("one", self.step),  # two turns of this thread, so that the other's comes first
+            Step("two", self.step),
+            Wait("for a", On("a", SeenBeside("a"))),
+        )
+
+    def step(self) -> None: ...
+
+    def flaky(self) -> None:
+        RECORDS.append(RECORDS_OF[0].load("1"))
+        if len(RECORDS) == 1:
+            raise ConnectionError
+        self.done += 1
+
+
+class SeenBeside(Fact):
+    def handle(self, request: Request[None], payload: int) -> int:
+        assert isinstance(request.state, RetryBeside)
+        request.state.seen.append(payload)
+        return payload
+
+
+RECORDS: list[Record | None] = []
+RECORDS_OF: list[MemoryStore] = []
+
+
+def test_a_look_that_leads_to_a_step_takes_the_lease_first() -> None:
+    store, clock = MemoryStore(), VirtualClock()
+    RECORDS[:], RECORDS_OF[:] = [], [store]
+    engine = Engine([RetryBeside], store=store, clock=clock)
+    engine.start(RetryBeside(), workflow_id="1")
+    clock.sleep(5)
+    World.facts["a"] = 1
+    snapshot = engine.look("1")
+    assert (snapshot.status, snapshot.state) == (Status.FINISHED, RetryBeside([1], 1))
+    record = RECORDS[-1]
+    assert record is not None
+    assert record.leased(clock.now())
