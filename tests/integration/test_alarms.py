@@ -143,15 +143,16 @@ def test_an_alarm_watches_what_is_emitted(
     assert found.get(watched(ALARMS[alarm])) == 1.0, f"emitted was {found}"
 
 
-def test_a_journey_that_parks_in_another_function_rings_the_same_alarm(
+def test_an_event_whose_wait_is_gone_parks_the_journey_and_rings_the_alarm(
     world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here an event finds that its Wait is gone; no message follows that would tell run_journey."""
+    """The sender's function runs nothing but the event's delivery; it leaves the parking to run_journey."""
     world.start("c1", journey="fragile")
     world.settle()
     monkeypatch.setattr(Fragile, "place", "for somebody else")
     capsys.readouterr()
     world.send("c1", "go", journey="fragile")
+    world.settle()
     assert emitted(capsys.readouterr().out)[watched(ALARMS["JourneyParkedAlarm"])] == 1.0
     assert world.read("c1~fragile").body["status"] == "PARKED"
 
