@@ -15,7 +15,8 @@ from local import processes
 
 REGION = "us-east-1"
 _PYTHON = processes.REPOSITORY / ".venvs/emulator/bin/python"
-MEMORY = Path("/dev/shm")  # noqa: S108 - Linux's file system in memory; names below are nobody else's
+# Linux's file system in memory; mkdtemp makes what lies in it ours alone.
+MEMORY = Path("/dev/shm")  # noqa: S108  # nosec B108
 _PLENTY_BYTES = 8 * 1024**3
 
 
