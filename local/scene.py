@@ -47,7 +47,7 @@ class Scene:
         self._print(Text(), Text(text, style))
 
     def _print(self, left: Text, right: Text) -> None:
-        left.truncate(_LEFT_WIDTH, pad=True)
+        left.truncate(_LEFT_WIDTH, overflow="ellipsis", pad=True)
         since = time.monotonic() - self.started
         console.print(Text.assemble((f"{since:7.2f} s  ", "dim"), left, ("│ ", "dim"), right))
 
