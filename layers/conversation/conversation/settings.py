@@ -7,15 +7,17 @@ from typing import Self
 from conversation.errors import ConfigurationError
 
 
-def _text(name: str) -> str:
+def text(name: str) -> str:
+    """Read a variable. Raises ConfigurationError when it is missing or empty."""
     value = os.environ.get(name, "")
     if not value:
         raise ConfigurationError(f"set the environment variable {name}")
     return value
 
 
-def _seconds(name: str) -> int:
-    value = _text(name)
+def whole_number(name: str) -> int:
+    """Read a variable that is a whole number above zero. Raises ConfigurationError when it is not."""
+    value = text(name)
     if not value.isdecimal() or int(value) == 0:
         raise ConfigurationError(f"the environment variable {name} must be a whole number above zero")
     return int(value)
@@ -30,7 +32,7 @@ class StoreSettings:
     @classmethod
     def from_environment(cls) -> Self:
         """Read CONVERSATION_TABLE."""
-        return cls(table_name=_text("CONVERSATION_TABLE"))
+        return cls(table_name=text("CONVERSATION_TABLE"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,11 @@ class StartSettings:
     def from_environment(cls) -> Self:
         """Read STATE_MACHINE_ARN, SOURCES, LOOKUP_DEADLINE_SECONDS, RETENTION_HOURS and DEFAULT_REGION."""
         return cls(
-            state_machine_arn=_text("STATE_MACHINE_ARN"),
-            sources=tuple(_text("SOURCES").split(",")),
-            deadline_seconds=_seconds("LOOKUP_DEADLINE_SECONDS"),
-            retention_hours=_seconds("RETENTION_HOURS"),
-            default_region=_text("DEFAULT_REGION"),
+            state_machine_arn=text("STATE_MACHINE_ARN"),
+            sources=tuple(text("SOURCES").split(",")),
+            deadline_seconds=whole_number("LOOKUP_DEADLINE_SECONDS"),
+            retention_hours=whole_number("RETENTION_HOURS"),
+            default_region=text("DEFAULT_REGION"),
         )
 
 
@@ -65,4 +67,4 @@ class SourceSettings:
     @classmethod
     def from_environment(cls) -> Self:
         """Read SOURCE_URL and SOURCE_SECRET."""
-        return cls(base_url=_text("SOURCE_URL").rstrip("/"), secret_id=_text("SOURCE_SECRET"))
+        return cls(base_url=text("SOURCE_URL").rstrip("/"), secret_id=text("SOURCE_SECRET"))

@@ -4,14 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
-from conversation.errors import ConfigurationError
-
-
-def _text(name: str) -> str:
-    value = os.environ.get(name, "")
-    if not value:
-        raise ConfigurationError(f"set the environment variable {name}")
-    return value
+from conversation.settings import text, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +22,12 @@ class EngineSettings:
     def from_environment(cls) -> Self:
         """Read WORKFLOW_TABLE, RETENTION_HOURS, RESUME_QUEUE_URL and _ARN, SCHEDULE_GROUP and _ROLE_ARN."""
         return cls(
-            table_name=_text("WORKFLOW_TABLE"),
-            keep_seconds=int(_text("RETENTION_HOURS")) * 3600,
-            queue_url=_text("RESUME_QUEUE_URL"),
-            queue_arn=_text("RESUME_QUEUE_ARN"),
-            schedule_group=_text("SCHEDULE_GROUP"),
-            schedule_role_arn=_text("SCHEDULE_ROLE_ARN"),
+            table_name=text("WORKFLOW_TABLE"),
+            keep_seconds=whole_number("RETENTION_HOURS") * 3600,
+            queue_url=text("RESUME_QUEUE_URL"),
+            queue_arn=text("RESUME_QUEUE_ARN"),
+            schedule_group=text("SCHEDULE_GROUP"),
+            schedule_role_arn=text("SCHEDULE_ROLE_ARN"),
         )
 
 
@@ -47,7 +40,7 @@ class QueueSettings:
     @classmethod
     def from_environment(cls) -> Self:
         """Read RESUME_QUEUE_URL."""
-        return cls(queue_url=_text("RESUME_QUEUE_URL"))
+        return cls(queue_url=text("RESUME_QUEUE_URL"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +64,4 @@ class SweepSettings:
     @classmethod
     def from_environment(cls) -> Self:
         """Read WORKFLOW_TABLE."""
-        return cls(table_name=_text("WORKFLOW_TABLE"))
+        return cls(table_name=text("WORKFLOW_TABLE"))
