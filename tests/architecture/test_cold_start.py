@@ -30,6 +30,7 @@ def modules_imported_by(function: str) -> set[str]:
         "AWS_SECRET_ACCESS_KEY": "testing",
     }
     command = [sys.executable, "-c", code]
+    # The interpreter and the code are this test's own.
     finished = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
     return set(finished.stdout.split())
 

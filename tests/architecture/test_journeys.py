@@ -59,6 +59,7 @@ def test_the_function_that_only_wakes_up_needs_no_workflow_library() -> None:
     path = ":".join(str(REPOSITORY / part) for part in (".", "layers/conversation", "layers/journeys"))
     command = [sys.executable, "-c", code]
     environment = {"PYTHONPATH": path, "AWS_DEFAULT_REGION": "eu-west-1"}
+    # The interpreter and the code are this test's own.
     finished = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)  # noqa: S603
     assert {"stepmark", "pydantic"} & set(finished.stdout.split()) == set()
 

@@ -20,17 +20,20 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
 
+_CONNECT_SECONDS = 1.0
+_READ_SECONDS = 1.5
+
 # One try takes at most 2.5 s and there are two: 5 s in all, where botocore's own default is two minutes.
 CONFIG = Config(
-    connect_timeout=1.0,
-    read_timeout=1.5,
+    connect_timeout=_CONNECT_SECONDS,
+    read_timeout=_READ_SECONDS,
     retries={"total_max_attempts": 2, "mode": "standard"},
     max_pool_connections=50,
 )
 # StartExecution of an Express machine is not idempotent, so the SDK does not repeat it; and 503 with
 # Retry-After, which the IVR repeats, is better than a start that takes longer than its claim lasts.
 _START_CONFIG = CONFIG.merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}))
-STEP_FUNCTIONS_SECONDS = 2.5
+STEP_FUNCTIONS_SECONDS = _CONNECT_SECONDS + _READ_SECONDS
 
 
 def reason(error: ClientError | BotoCoreError) -> str:

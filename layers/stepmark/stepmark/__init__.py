@@ -148,7 +148,7 @@ if not TYPE_CHECKING:  # with a module __getattr__ every misspelt name would typ
         if name != "DynamoDBStore":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         try:
-            from stepmark.dynamodb import DynamoDBStore  # noqa: PLC0415
+            from stepmark.dynamodb import DynamoDBStore  # noqa: PLC0415 - it needs botocore
         except ModuleNotFoundError as error:
             raise ImportError("DynamoDBStore needs botocore: pip install 'stepmark[aws]'") from error
         return DynamoDBStore

@@ -43,6 +43,7 @@ def printed(code: str) -> str:
     """What a new process prints that runs this code."""
     command = [sys.executable, "-c", code]
     folder = Path(stepmark.__file__).parents[1]
+    # The interpreter and the code are this test's own.
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)  # noqa: S603
     return done.stdout.strip()
 
