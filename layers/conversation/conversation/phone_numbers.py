@@ -4,6 +4,7 @@ import re
 from urllib.parse import unquote
 
 import phonenumbers
+from phonenumbers import CountryCodeSource, PhoneNumber, PhoneNumberFormat, ValidationResult
 
 from conversation.errors import InvalidRequest
 
@@ -11,22 +12,19 @@ MAXIMUM_LENGTH = 255
 _MAXIMUM_E164_LENGTH = 16  # a plus sign and fifteen digits; some national plans have longer numbers
 
 # What platforms put where a number should be when the caller withholds it.
-_WITHHELD_WORDS = frozenset(
-    {
-        "", "anonymous", "asserted", "blocked", "hidden", "invalid", "n/a", "no-caller-id", "nocallerid",
-        "none", "not available", "null", "private", "restricted", "suppressed", "unavailable", "undefined",
-        "unknown", "withheld",
-    }
+_WITHHELD_WORDS = (
+    "anonymous", "anonymous.invalid", "asserted", "blocked", "confidential", "hidden", "invalid", "n/a",
+    "no caller", "no id", "no name", "no number", "none", "not available", "not provided", "null",
+    "out of area", "private", "restricted", "suppressed", "unavailable", "undefined", "unknown", "withheld",
 )  # fmt: skip
 
-# As in `private number` and `unknown caller`.
-_NOUN_OF_A_WITHHELD_WORD = re.compile(r"\s+(number|caller|call)$", re.IGNORECASE)
+# Platforms write `No Caller ID`, `no-caller-id` and `NoCallerID`, and group digits as variously.
+_SEPARATORS = re.compile(r"[\s,._()-]+")
 
-# phonenumbers looks for a number anywhere in a text; what IVRs send is one, so it begins like one.
-# Before it may stand what cannot be seen: marks of writing direction, say, that copying brought along.
-_BEGINS_LIKE_A_NUMBER = re.compile(
-    r"[\s\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]*[+\uff0b(\uff08\[]*\s*\d"
-)
+# Nouns may stand on both sides, as in `private number` and `caller ID unavailable`, and a host after them.
+_NOUNS = "(caller|call|id|name|number)*"
+_WORDS = "|".join(re.escape(_SEPARATORS.sub("", word)) for word in _WITHHELD_WORDS)
+_WITHHELD = re.compile(f"{_NOUNS}({_WORDS}){_NOUNS}(@.+)?")
 
 # The same words typed on a telephone's keys: ANONYMOUS is 266696687, RESTRICTED 7378742833, and so on.
 _KEYPAD = str.maketrans("abcdefghijklmnopqrstuvwxyz", "22233344455566677778889999")
@@ -34,6 +32,19 @@ _WITHHELD_DIGITS = frozenset(
     word.translate(_KEYPAD)
     for word in ("anonymous", "blocked", "private", "restricted", "unavailable", "unknown", "withheld")
 )
+
+# Marks of writing direction and the like, which cannot be seen and which copying brings along.
+_INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+
+# phonenumbers looks for a number anywhere in a text; what IVRs send is one, so it begins like one.
+_BEGINS_LIKE_A_NUMBER = re.compile(r"\s*[+\uff0b(\uff08\[]*\s*\d")
+
+# Shorter SIP users are a switchboard's extensions: 498930 is hardly a number in Germany.
+_E164_WITHOUT_PLUS = re.compile(r"[1-9]\d{7,14}")
+
+# Mexico did away with the 1 before the ten digits of a mobile in 2019; carriers still send it.
+_MEXICO = 52
+_FORMER_MEXICAN_MOBILES = range(10_000_000_000, 20_000_000_000)
 
 
 def to_e164(raw: str, default_region: str) -> str | None:
@@ -43,32 +54,41 @@ def to_e164(raw: str, default_region: str) -> str | None:
         to_e164("sip:+33612345678@carrier.example", "FR")  # "+33612345678"
         to_e164("06 12 34 56 78", "FR")                  # "+33612345678"
         to_e164("anonymous", "FR")                       # None
+        to_e164("Caller ID unavailable", "FR")           # None
+        to_e164("000-000-0000", "US")                    # None
 
-    `default_region` is an ISO 3166 code such as `FR`, for numbers without a country code. A number counts
-    when its length is possible in its country: which ranges are in use changes faster than any pinned list,
-    and turning a real caller away costs more than three lookups for nobody.
+    `default_region` is an ISO 3166 code such as `FR`, for numbers without a country code. Digits that are no
+    number there are read as E.164 when they begin with 00, or when they are a SIP user of at least eight:
+    trunks leave the plus sign out. A number counts when its length is possible in its country: which ranges
+    are in use changes faster than any pinned list, and turning a real caller away costs more than three
+    lookups for nobody.
 
     Raises InvalidRequest when the text is neither a number nor a way of withholding one.
     """
     if len(raw) > MAXIMUM_LENGTH:
         raise InvalidRequest(f"callerNumber must have at most {MAXIMUM_LENGTH} characters")
-    text = _without_uri(_without_display_name(raw.strip()))
+    uri = _without_display_name(_INVISIBLE.sub("", raw).strip())
+    text = _without_uri(uri)
     word = text.partition(";")[0].strip()
-    word = _NOUN_OF_A_WITHHELD_WORD.sub("", word)
-    if word.casefold() in _WITHHELD_WORDS:
+    bare = _SEPARATORS.sub("", word).casefold()
+    if not word or _WITHHELD.fullmatch(bare):
         return None
-    digits = "".join(character for character in word if character.isdecimal())
-    if word.startswith("+") and digits in _WITHHELD_DIGITS:
+    digits = bare.removeprefix("+")
+    if re.fullmatch("0+", digits) or (bare.startswith("+") and digits in _WITHHELD_DIGITS):
         return None
-    number = _parse(text, default_region) if _BEGINS_LIKE_A_NUMBER.match(text) else None
-    if number is None and (digits in _WITHHELD_DIGITS or (digits and not digits.strip("0"))):
+    number = _parse(text, default_region)
+    if number is None and digits in _WITHHELD_DIGITS:
         return None
+    if number is None and word.startswith("00"):
+        number = _parse(f"+{word[2:]}", default_region)
+    elif number is None and _is_sip(uri) and _E164_WITHOUT_PLUS.fullmatch(bare):
+        number = _parse(f"+{bare}", default_region)
     if number is None:
         raise InvalidRequest(
             "callerNumber must be E.164, a tel: or sip: URI with a number, a national number of the "
             f"region {default_region}, or a word such as anonymous"
         )
-    return number
+    return _e164(number) if number.national_number else None
 
 
 def _without_display_name(text: str) -> str:
@@ -100,18 +120,38 @@ def _subscriber(text: str) -> str:
     return number
 
 
-def _parse(text: str, default_region: str) -> str | None:
-    number = _e164(text, default_region)
+def _is_sip(uri: str) -> bool:
+    return uri.casefold().startswith(("sip:", "sips:"))
+
+
+def _parse(text: str, default_region: str) -> PhoneNumber | None:
+    number = _possible(text, default_region)
+    if number is None or not number.national_number:
+        return number
     # A second look: of two trunk prefixes the first one only drops one, and leaves what is no number.
-    return number if number is not None and _e164(number, default_region) == number else None
+    again = _possible(_e164(number), default_region)
+    return number if again is not None and _e164(again) == _e164(number) else None
 
 
-def _e164(text: str, default_region: str) -> str | None:
+def _possible(text: str, default_region: str) -> PhoneNumber | None:
+    """Read a number whose length is possible, or one of zeros only."""
+    if not _BEGINS_LIKE_A_NUMBER.match(text):
+        return None
     try:
-        number = phonenumbers.parse(text, default_region)
+        number = phonenumbers.parse(text, default_region, keep_raw_input=True)
     except phonenumbers.NumberParseException:
         return None
-    if phonenumbers.is_possible_number_with_reason(number) != phonenumbers.ValidationResult.IS_POSSIBLE:
+    # Without a country code, 1 and ten digits may as well be a number of the United States: no guessing.
+    says_country = number.country_code_source != CountryCodeSource.FROM_DEFAULT_COUNTRY
+    national = number.national_number or 0
+    if number.country_code == _MEXICO and says_country and national in _FORMER_MEXICAN_MOBILES:
+        number.national_number = national - _FORMER_MEXICAN_MOBILES.start
+    if not number.national_number:
+        return number
+    if phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
         return None
-    formatted = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-    return formatted if len(formatted) <= _MAXIMUM_E164_LENGTH else None
+    return number if len(_e164(number)) <= _MAXIMUM_E164_LENGTH else None
+
+
+def _e164(number: PhoneNumber) -> str:
+    return phonenumbers.format_number(number, PhoneNumberFormat.E164)
