@@ -15,7 +15,7 @@ from conversation.api import (
 )
 from conversation.observability import logger
 from conversation.tracing import tracer
-from journeys.api import answers_workflow_errors, idempotency_key, parameter, workflow_id_in_path
+from journeys.api import answers_workflow_errors, event_id, parameter, workflow_id_in_path
 from journeys.engines import engine
 from journeys.reporting import about, report
 from journeys.start import start
@@ -56,7 +56,7 @@ def _read(event: Event) -> Response:
 def _send(event: Event) -> Response:
     payload = json_value(event) if event.get("body") else None
     output = engine().callback(
-        workflow_id_in_path(event), parameter(event, "event"), payload, event_id=idempotency_key(event)
+        workflow_id_in_path(event), parameter(event, "event"), payload, event_id=event_id(event)
     )
     return respond(200, {"output": output})
 

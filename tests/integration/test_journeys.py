@@ -75,7 +75,16 @@ def test_others_get_no_offer(world: World, segment: str, reason: str) -> None:
     world.identify("c1", segment)
     world.settle()
     assert world.get("c1")["result"] == "no offer"
-    assert world.attributes("c1") == {"reason": reason}
+    assert world.attributes("c1") == {"reason": reason, "retention": "no offer"}
+
+
+@pytest.mark.parametrize("reason", ["Cancel", " CANCEL "])
+def test_the_reason_counts_in_any_case(world: World, reason: str) -> None:
+    world.begin("c1", {"reason": reason})
+    world.start("c1")
+    world.identify("c1")
+    world.settle()
+    assert world.attributes("c1")["retention"] == "asked"
 
 
 @pytest.mark.parametrize("order", list(permutations(["start", "identify", "reason"])), ids="-".join)
@@ -139,6 +148,34 @@ def test_one_idempotency_key_counts_once(world: World) -> None:
     assert world.send("c1", "approve", APPROVAL, key="click-1").body == {"output": "approved"}
     late = world.send("c1", "approve", APPROVAL, key="click-2")
     assert (late.status, late.body["error"]["code"]) == (409, "WORKFLOW_CLOSED")
+
+
+def test_an_idempotency_key_belongs_to_its_event(world: World) -> None:
+    wait_for_supervisor(world, "c1")
+    assert world.send("c1", "deny", {"by": "Ada"}, key="form-7").status == 400
+    assert world.send("c1", "approve", APPROVAL, key="form-7").body == {"output": "approved"}
+    world.settle()
+    refused = {event: world.send("c1", event, APPROVAL, key="form-7") for event in ("deny", "nonsense")}
+    assert {event: (answer.status, answer.body["error"]["code"]) for event, answer in refused.items()} == {
+        "deny": (409, "WORKFLOW_CLOSED"),
+        "nonsense": (409, "WORKFLOW_CLOSED"),
+    }
+
+
+def test_early_events_are_kept_up_to_a_limit_that_is_the_clients_doing(world: World) -> None:
+    world.begin("c1")
+    world.start("c1")
+    for number in range(100):
+        assert world.send("c1", "approve", APPROVAL, key=str(number)).body == {"output": None}
+    full = world.send("c1", "approve", APPROVAL, key="one-more")
+    assert (full.status, full.body["error"]["code"]) == (409, "EVENTS_FULL")
+    long = world.send("c1", "approve", {"by": "Ada", "reason": "é" * 33_000})
+    assert (long.status, long.body["error"]["code"]) == (413, "REQUEST_TOO_LARGE")
+    world.identify("c1", "standard")
+    world.settle()
+    assert world.get("c1")["result"] == "no offer"
+    for number in (0, 99):  # what was kept was answered, though the journey has ended without it
+        assert world.send("c1", "approve", APPROVAL, key=str(number)).body == {"output": None}
 
 
 def test_what_is_refused_changes_nothing(world: World) -> None:

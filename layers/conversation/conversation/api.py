@@ -66,7 +66,7 @@ def respond(status: int, body: Mapping[str, object], headers: Mapping[str, str] 
     return {
         "statusCode": status,
         "headers": {"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})},
-        "body": json.dumps(body),
+        "body": json.dumps(body, ensure_ascii=False),  # escaped, a text takes up to six times the room
     }
 
 
@@ -121,7 +121,7 @@ def json_object(event: Event) -> dict[str, object]:
     """Read the body as one JSON object. Raises InvalidRequest or RequestTooLarge."""
     document = json_value(event)
     if not isinstance(document, dict):
-        raise InvalidRequest("the body must be one JSON object in UTF-8")
+        raise InvalidRequest("the body must be one JSON object")
     return document
 
 
@@ -132,8 +132,13 @@ def json_value(event: Event) -> object:
         content = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
         if len(content) > MAXIMUM_BODY_BYTES:
             raise RequestTooLarge(f"the body must have at most {MAXIMUM_BODY_BYTES:,} bytes")
-        document = json.loads(content.decode())
+        document = json.loads(content.decode(), parse_constant=_refuse_constant)
         json.dumps(document, ensure_ascii=False).encode()  # an escaped half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest("the body must be one JSON object in UTF-8") from error
+        raise InvalidRequest("the body must be JSON in UTF-8") from error
     return document
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which Python reads although JSON has no such numbers."""
+    raise ValueError(f"{name} is no JSON")

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from stepmark import (
+    EventsFull,
     HandlerFailed,
     PayloadRefused,
+    PayloadTooLarge,
     RecordTooLarge,
     RetryableError,
     StepmarkError,
@@ -37,11 +39,13 @@ _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 HTTP_STATUS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (JourneyNotFound, HTTPStatus.NOT_FOUND, "JOURNEY_NOT_FOUND"),
     (WorkflowNotFound, HTTPStatus.NOT_FOUND, "WORKFLOW_NOT_FOUND"),
+    (PayloadTooLarge, HTTPStatus.CONTENT_TOO_LARGE, "REQUEST_TOO_LARGE"),
     (PayloadRefused, HTTPStatus.BAD_REQUEST, "INVALID_REQUEST"),
     (RecordTooLarge, HTTPStatus.CONTENT_TOO_LARGE, "REQUEST_TOO_LARGE"),
     (WorkflowClosed, HTTPStatus.CONFLICT, "WORKFLOW_CLOSED"),
     (UnknownEvent, HTTPStatus.CONFLICT, "UNKNOWN_EVENT"),
     (HandlerFailed, HTTPStatus.CONFLICT, "EVENT_FAILED"),
+    (EventsFull, HTTPStatus.CONFLICT, "EVENTS_FULL"),  # it may be full for as long as the journey waits
     (RetryableError, HTTPStatus.SERVICE_UNAVAILABLE, "TEMPORARILY_UNAVAILABLE"),
 )
 
@@ -108,10 +112,14 @@ def parameter(event: Event, name: str) -> str:
     return unquote((event.get("pathParameters") or {}).get(name, ""))
 
 
-def idempotency_key(event: Event) -> str | None:
-    """Read the header Idempotency-Key. Raises InvalidRequest when it is none."""
+def event_id(event: Event) -> str | None:
+    """What tells a request's event from all others: the header Idempotency-Key, within the event's own name.
+
+    Another event with the same key is another request: who says `deny` must never be told `approved`.
+    Raises InvalidRequest when the header is no key.
+    """
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
     key = headers.get("idempotency-key")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest("Idempotency-Key must have 1 to 255 visible ASCII characters")
-    return key
+    return None if key is None else f"{key} {parameter(event, 'event')}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
-from stepmark import Finish, Go, If, On, Section, Step, Timeout, Wait, WaitFor
+from stepmark import Finish, Go, If, On, Scope, Section, Statement, Step, Timeout, Wait, WaitFor
 
 from journeys import crm
 from journeys.events import Attribute, Identification, Identified
@@ -31,8 +31,8 @@ class Decision:
 
 @dataclass
 class Retention(Journey, name="retention"):
-    """Attributes it reads: `reason`. Attributes it writes: `retention` (asked, approved, denied, timed out),
-    `retention_offer`, and `say`, the IVR's next words.
+    """Attributes it reads: `reason`. Attributes it writes: `retention` (asked, then approved, denied or timed
+    out; or no offer, at once), `retention_offer`, and `say`, the IVR's next words.
     """
 
     offer: Annotated[str, Field(max_length=MOST_OFFER)] = "one month free"
@@ -47,13 +47,17 @@ class Retention(Journey, name="retention"):
     def definition(self) -> Section:
         return Section(
             Wait("for the identity", On("identified", Identified(into=self.on_identified))),
-            If(self.segment != "vip", "not very important", Finish("no offer")),
+            If(self.segment != "vip", "not very important", Scope("not very important", *self.no_offer())),
             Wait(
                 "for the reason of the call",
                 On("reason", Attribute("reason", into="reason")),
-                On("no reason", Timeout(minutes=15), Finish("no offer")),
+                On("no reason", Timeout(minutes=15), Scope("no reason", *self.no_offer())),
             ),
-            If(self.reason != "cancel", "another reason", Finish("no offer")),
+            If(
+                self.reason.strip().casefold() != "cancel",
+                "another reason",
+                Scope("another reason", *self.no_offer()),
+            ),
             Go("tell the CRM", Step("note in the CRM", self.note_in_crm, into="crm_note")),
             Step("ask the supervisor", self.ask),
             Wait(
@@ -66,6 +70,10 @@ class Retention(Journey, name="retention"):
             WaitFor("the CRM to know", self.crm_note != ""),
             Finish(self.decision or "timed out"),
         )
+
+    def no_offer(self) -> tuple[Statement, ...]:
+        """The end for all other callers, told to an IVR that reads nothing but attributes."""
+        return Step("tell the IVR", self.tell_no_offer), Finish("no offer")
 
     def on_identified(self, identification: Identification) -> None:
         identity = identification.identity or {}
@@ -90,6 +98,9 @@ class Retention(Journey, name="retention"):
     def tell(self) -> None:
         decision = self.decision or "timed out"
         self.write_attributes({"retention": decision, "say": _WORDS[decision].format(offer=self.offer)})
+
+    def tell_no_offer(self) -> None:
+        self.write_attributes({"retention": "no offer"})
 
     def note_in_crm(self) -> str:
         return crm.note(self.customer_id, f"wants to cancel; {self.offer} was proposed to a supervisor")

@@ -11,6 +11,7 @@ from stepmark.errors import DefinitionError, StateError, UnknownStatement
 from stepmark.record import Awaited, Progress, Record, Thread
 from stepmark.session import node_of
 from stepmark.shape import build
+from stepmark.snapshot import Snapshot
 from stepmark.state import codec_of
 from stepmark.statements import MAIN
 
@@ -52,16 +53,21 @@ class Problem:
 
 
 def check(
-    new_definition: type[Workflow] | Workflow | Section, live_positions: Iterable[LivePosition]
+    new_definition: type[Workflow] | Workflow | Section, live_positions: Iterable[LivePosition | Snapshot]
 ) -> list[Problem]:
     """The live workflows that a deploy of this definition would park.
 
         problems = check(Approval, live_positions(store, "approval"))
+        problems = check(Approval, [engine.get("request-7")])
 
     Raises DefinitionError when the definition is not valid at all.
     """
     tree = tree_for(new_definition)
-    return [problem for position in live_positions if (problem := _problem(tree, position)) is not None]
+    problems: list[Problem] = []
+    for live in live_positions:
+        positions = live.positions if isinstance(live, Snapshot) else (live,)
+        problems += [found for position in positions if (found := _problem(tree, position))]
+    return problems
 
 
 def check_store(cls: type[Workflow], store: Store) -> list[Problem]:
@@ -77,19 +83,19 @@ def check_store(cls: type[Workflow], store: Store) -> list[Problem]:
         except (StateError, DefinitionError) as error:
             problems.append(Problem(record.workflow_id, str(error)))
         else:
-            problems += [found for position in positions_of(record) if (found := _problem(tree, position))]
+            positions = positions_of(record, Progress.from_json(record.progress))
+            problems += [found for position in positions if (found := _problem(tree, position))]
     return problems
 
 
 def live_positions(store: Store, workflow: str | None = None) -> Iterator[LivePosition]:
     """Where every thread of every live workflow is, of one class by its workflow name, or of all."""
     for record in store.live(workflow):
-        yield from positions_of(record)
+        yield from positions_of(record, Progress.from_json(record.progress))
 
 
-def positions_of(record: Record) -> list[LivePosition]:
+def positions_of(record: Record, progress: Progress) -> list[LivePosition]:
     """Where the threads of one workflow are, and what its pending teardowns need."""
-    progress = Progress.from_json(record.progress)
     positions = [
         LivePosition(
             record.workflow_id,

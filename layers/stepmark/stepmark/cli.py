@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
 import sys
-from inspect import isclass
+from contextlib import closing
+from inspect import isabstract, isclass
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
@@ -65,9 +67,20 @@ def open_store(url: str, *, new: bool = False) -> Store:
     if scheme != "sqlite" or not rest:
         raise _UsageError(f"{url!r} is no store: give sqlite:PATH or dynamodb:TABLE")
     path = Path(rest.removeprefix("///") if rest.startswith("///") else rest)
-    if not (new or path.exists()):
-        raise _UsageError(f"there is no file {path}")
+    if not new:
+        _check_file(path)
     return SqliteStore(path)
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what would become a store, empty, by being opened as one."""
+    if not path.exists():
+        raise _UsageError(f"there is no file {path}")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            connection.execute("SELECT 1 FROM workflows LIMIT 1")
+    except sqlite3.Error as error:
+        raise _UsageError(f"{path} is no store of stepmark's: {error}") from error
 
 
 def load_class(target: str) -> type[Workflow]:
@@ -75,6 +88,8 @@ def load_class(target: str) -> type[Workflow]:
     found = _load(target)
     if not (isclass(found) and issubclass(found, Workflow)):
         raise _UsageError(f"{target!r} is no Workflow class")
+    if isabstract(found):
+        raise _UsageError(f"{target!r} has no definition()")
     return found
 
 
@@ -93,8 +108,9 @@ def load_classes(targets: Sequence[str]) -> list[type[Workflow]]:
 def _load(target: str) -> Any:
     try:
         found: Any = resolve_name(target)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise _UsageError(f"{target!r} can't be imported (give module:Class): {error}") from error
+    except (Exception, SystemExit) as error:  # whatever the module does when it is imported
+        why = f"{type(error).__name__}: {error}"
+        raise _UsageError(f"{target!r} can't be imported (give module:Class): {why}") from error
     return found
 
 
@@ -140,7 +156,11 @@ def _list(given: argparse.Namespace) -> int:
 
 def _show(given: argparse.Namespace) -> int:
     classes = load_classes(given.workflow)
-    _print(Engine(classes, store=open_store(given.store)).get(given.workflow_id).to_dict())
+    shown = Engine(classes, store=open_store(given.store)).get(given.workflow_id).to_dict()
+    if shown["workflow"] not in {cls.__workflow_name__ for cls in classes}:
+        for waiting in (shown, *shown["threads"].values()):
+            waiting["waitingFor"] = None  # only its class would say
+    _print(shown)
     return 0
 
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
+from stepmark.check import positions_of
 from stepmark.clock import Clock, SystemClock
 from stepmark.context import activity_in
 from stepmark.errors import (
@@ -16,6 +17,7 @@ from stepmark.errors import (
     EventPending,
     EventsFull,
     PayloadRefused,
+    PayloadTooLarge,
     RetryableError,
     StateError,
     UnknownEvent,
@@ -29,6 +31,7 @@ from stepmark.errors import (
 )
 from stepmark.handlers import Observation, decode_payload, encode
 from stepmark.heartbeat import HEARTBEAT
+from stepmark.holders import has_died
 from stepmark.ledger import Budget, LeaseLost, Machinery
 from stepmark.record import MOST_EVENT_BYTES, Event, Progress, Record, Status, Thread
 from stepmark.session import Session
@@ -59,10 +62,11 @@ class Engine:
     up; a worker (`run_worker`) goes on with what is due later. Any number of engines may share a store.
 
     lease_seconds: for how long a workflow belongs to the one who runs it; prolonged while a step takes
-    longer. Whoever dies is replaced after that time. budget: what one call may do; beyond it, callback() does
-    no more than deliver its event. callback_seconds: how long callback() waits for another worker that runs
-    the workflow. parallel: how many steps with `into` run at once on threads; those of a workflow that such a
-    step runs itself have threads of their own.
+    longer. Whoever dies is replaced after that time; over a MemoryStore or SqliteStore, every call from the
+    same machine sees the death at once. budget: what one call may do; beyond it, callback() does no more than
+    deliver its event. callback_seconds: how long callback() waits for another worker that runs the workflow.
+    parallel: how many steps with `into` run at once on threads; those of a workflow that such a step runs
+    itself have threads of their own.
 
     queued: the scheduler delivers each wake-up to one worker, which calls resume(); then what is left beyond
     the budget goes over with its lease, and costs no write of its own. Whoever takes it over writes nothing
@@ -77,7 +81,7 @@ class Engine:
         store: Store,
         scheduler: Scheduler | None = None,
         clock: Clock | None = None,
-        lease_seconds: float = 60.0,
+        lease_seconds: float = 15.0,
         budget: Budget | None = None,
         callback_seconds: float = 10.0,
         parallel: int = 32,
@@ -159,7 +163,7 @@ class Engine:
         """
         record = self._load(workflow_id)
         cls = self._class_of(record.workflow)
-        if record.queued or not record.leased(self.machinery.clock.now()):
+        if record.queued or not self._leased(record):
             session = Session(self.machinery, cls, record, budget)
             try:
                 record = self._attend(session, session.run)
@@ -206,13 +210,13 @@ class Engine:
         for yet is kept (100 at most, 64 KB together) and None returned; so is one that a step or handler
         sends to its own workflow: it becomes part of that step's commit.
 
-        Raises PayloadRefused, UnknownEvent, UnknownThread, WorkflowClosed, WorkflowNotFound, HandlerFailed
-        when the handler raised (nothing has changed), EventsFull, and EventPending when another worker, which
-        has the event now, has not answered in time.
+        Raises PayloadRefused (beyond 64 KB PayloadTooLarge), UnknownEvent, UnknownThread, WorkflowClosed,
+        WorkflowNotFound, HandlerFailed when the handler raised (nothing has changed), EventsFull, and
+        EventPending when another worker, which has the event now, has not answered in time.
         """
         text = encode(payload, f"the payload of event {event!r}", PayloadRefused)
-        if len(text) > MOST_EVENT_BYTES:
-            raise PayloadRefused(f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes")
+        if len(text.encode()) > MOST_EVENT_BYTES:
+            raise PayloadTooLarge(f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes")
         clock = self.machinery.clock
         sender = uuid.uuid4().hex
         message = Event(event, text, thread, event_id or f"stepmark-{sender}", 0.0, sender=sender)
@@ -287,6 +291,13 @@ class Engine:
             raise UnknownWorkflow(f"this engine has no workflow class {name!r}: give it to Engine(...)")
         return cls
 
+    def _leased(self, record: Record) -> bool:
+        """Whether somebody runs a workflow who, as far as can be seen from here, lives."""
+        if not record.leased(self.machinery.clock.now()):
+            return False
+        on_one_machine = getattr(self.machinery.store, "on_one_machine", False)
+        return not (on_one_machine and record.lease_owner is not None and has_died(record.lease_owner))
+
     def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> Record:
         """Let a session run, and return its last record; one that loses its lease is left to another."""
         self._sessions.add(session)
@@ -302,10 +313,11 @@ class Engine:
         finally:
             session.drop_flights()
             self._sessions.discard(session)
+            session.ledger.leave()
 
     def _session_alone(self, workflow_id: str) -> Session:
         record = self._load(workflow_id)
-        if record.leased(self.machinery.clock.now()):
+        if self._leased(record):
             raise WorkflowBusy(f"another worker runs workflow {workflow_id!r} now: try again")
         return Session(self.machinery, self._class_of(record.workflow), record)
 
@@ -329,6 +341,8 @@ class Engine:
             return progress.outputs[message.event_id]
         if progress.ended is not None:
             raise WorkflowClosed(f"workflow {workflow_id!r} is {progress.ended}: it takes no more events")
+        if session.broken and not self._leased(record):
+            self.resume(workflow_id)  # parks it: the definition, or the state, is of no use
         self._check_event(session, message)
         stored = next((event for event in progress.events if event.event_id == message.event_id), None)
         activity = activity_in(self.machinery.store, workflow_id)
@@ -338,7 +352,7 @@ class Engine:
                 if not activity.send(replace(message, sender="")):
                     raise VersionConflict(workflow_id)  # it has returned meanwhile
             return None
-        if record.leased(message.received_at):
+        if self._leased(record):
             alongside = activity is not None  # such a step does not wait for what it sends
             if stored is None:
                 self._post(record, replace(message, sender="") if alongside else message)
@@ -358,7 +372,7 @@ class Engine:
         if session.refused is not None:
             raise session.refused
         ended = session.progress.ended
-        if not session.handled and ended is not None:
+        if not (session.handled or session.kept) and ended is not None:
             raise _closed(session.workflow_id, ended)
         return session.output
 
@@ -413,7 +427,7 @@ class Engine:
                 raise refusal_from(progress.outputs[message.sender])
             if progress.ended is not None:
                 raise _closed(workflow_id, progress.ended)
-            if not record.leased(clock.now()) and any(
+            if not self._leased(record) and any(
                 event.event_id == message.event_id and not event.trouble.attempt for event in progress.events
             ):
                 raise LeaseLost(workflow_id)
@@ -454,6 +468,7 @@ def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | Non
         error=errors[0] if errors else None,
         version=record.version,
         stored_state=record.state,
+        positions=tuple(positions_of(record, progress)),
     )
 
 
@@ -489,4 +504,4 @@ def _closed(workflow_id: str, ended: Status) -> WorkflowClosed:
 
 def _check_room(record: Record, progress: Progress, message: Event) -> None:
     if not progress.room_for(message.payload):
-        raise EventsFull(f"workflow {record.workflow_id!r} has too many events to handle: send it later")
+        raise EventsFull(record.workflow_id)

@@ -4,7 +4,7 @@ StepmarkError
 ├── RetryableError             the same call may succeed later
 │   ├── WorkflowBusy           another worker runs the workflow
 │   ├── EventPending           the event is stored, its output not there yet
-│   ├── EventsFull             too many events wait to be handled
+│   ├── EventsFull             too many events are kept that nobody waits for yet
 │   └── StoreUnavailable       the store could not answer
 └── PermanentError             the same call fails again
     ├── WorkflowNotFound
@@ -15,6 +15,7 @@ StepmarkError
     ├── UnknownThread
     ├── UnknownStatement
     ├── PayloadRefused         the payload does not fit the event's type
+    │   └── PayloadTooLarge    it is longer than an event may be
     ├── HandlerFailed          the event's handler raised; nothing changed
     ├── DefinitionError        definition() raised or is not valid
     ├── RecordTooLarge         a store can't hold that much for one workflow
@@ -45,7 +46,10 @@ class EventPending(RetryableError):
 
 
 class EventsFull(RetryableError):
-    """Too many events wait for the workflow to handle them."""
+    """Too many events are kept until the workflow waits for them."""
+
+    def __init__(self, workflow_id: str) -> None:
+        super().__init__(f"workflow {workflow_id!r} keeps too many events: send it when it waits for it")
 
 
 class StoreUnavailable(RetryableError):
@@ -82,6 +86,10 @@ class UnknownStatement(PermanentError):
 
 class PayloadRefused(PermanentError):
     """The payload does not fit the annotation of the event's handler."""
+
+
+class PayloadTooLarge(PayloadRefused):
+    """The payload is longer than an event may be."""
 
 
 class HandlerFailed(PermanentError):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import takewhile
 from math import isfinite
-from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, get_type_hints
+from types import FunctionType, MethodType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -112,18 +112,21 @@ class Observation[Payload = Any](Handler[Payload, None]):
         """Whether the event has happened; must change nothing. May be `async def`."""
 
 
-class NoPayload:
-    """Stands for the payload of a handler that takes none."""
+class Wanted(NamedTuple):
+    """The payload that a handler takes. annotation: Any when it has none. optional: it has a default."""
+
+    annotation: Any
+    optional: bool = False
 
 
-def payload_type(handler: object) -> Any:
-    """What a handler (of On) wants as its payload: a type, Any when it has no annotation, or NoPayload."""
+def payload_of(handler: object) -> Wanted | None:
+    """What a handler (of On) wants as its payload, or None when it takes none."""
     if type(handler) is MethodType and not getattr(handler.__func__, "__closure__", None):  # most are
         return _parameter(handler.__func__, 1, frozenset())
     if handler is None or isinstance(handler, Timeout):
-        return NoPayload
+        return None
     if isinstance(handler, Handler):
-        return _handle_type(type(handler))
+        return _handled_by(type(handler))
     function, given, named = handler, 0, frozenset[str]()
     while isinstance(function, partial):
         given, named, function = given + len(function.args), named | set(function.keywords), function.func
@@ -140,37 +143,43 @@ def payload_type(handler: object) -> Any:
 
 
 @lru_cache(maxsize=4096)
-def _handle_type(cls: type[Handler]) -> Any:
+def _handled_by(cls: type[Handler]) -> Wanted:
     found = _parameter.__wrapped__(cls.handle, 2, frozenset())
-    if found is NoPayload:
+    if found is None:
         raise DefinitionError(f"{cls.__qualname__}.handle must take a request and a payload")
     return found
 
 
 @lru_cache(maxsize=4096)
-def _parameter(function: Callable[..., object], given: int, named: frozenset[str]) -> Any:
-    """The annotation of the parameter after the first `given`, which a partial does not give by name."""
+def _parameter(function: Callable[..., object], given: int, named: frozenset[str]) -> Wanted | None:
+    """The parameter after the first `given`, if a partial does not give it by name."""
     name = getattr(function, "__qualname__", repr(function))
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
-        return Any
+        return Wanted(Any)
     positional = {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
     rest = [p for p in parameters if p.kind is p.VAR_POSITIONAL]
     parameters = [p for p in parameters if p.kind in positional][given:]
     parameters = list(takewhile(lambda p: p.name not in named, parameters)) + rest
     if not parameters:
-        return NoPayload
+        return None
     if sum(p.default is p.empty and p.kind is not p.VAR_POSITIONAL for p in parameters) > 1:
         raise DefinitionError(f"{name} must take one payload, not {len(parameters)} parameters")
+    optional = parameters[0].default is not inspect.Parameter.empty
     annotation = parameters[0].annotation
     if annotation is inspect.Parameter.empty:
-        return Any
+        return Wanted(Any, optional)
     if not isinstance(annotation, str):
-        return annotation
+        return Wanted(annotation, optional)
+    # alone: names in the other annotations may be imported for type checkers only
+    alone: Any = SimpleNamespace(
+        __annotations__={"payload": annotation}, __type_params__=getattr(function, "__type_params__", ())
+    )
+    names = getattr(inspect.unwrap(function), "__globals__", {})
     try:
-        return get_type_hints(function, include_extras=True)[parameters[0].name]
-    except (NameError, TypeError, KeyError) as error:
+        return Wanted(get_type_hints(alone, names, include_extras=True)["payload"], optional)
+    except (NameError, TypeError, SyntaxError) as error:
         raise DefinitionError(f"the annotation of {name}'s payload can't be resolved: {error}") from error
 
 
@@ -188,9 +197,9 @@ def check_handler(handler: object, event: str) -> None:
         return
     if type(handler) is not MethodType:
         _check_kind(handler, event)
-    annotation = payload_type(handler)
-    if annotation is not NoPayload:
-        _adapter(annotation)
+    wanted = payload_of(handler)
+    if wanted is not None:
+        _adapter(wanted.annotation)
 
 
 def _check_kind(handler: object, event: str) -> None:
@@ -201,18 +210,20 @@ def _check_kind(handler: object, event: str) -> None:
         raise DefinitionError(f"event {event!r}: its handler's retry must be a Retry")
 
 
-def decode_payload(handler: object, payload: str, event: str) -> Any:
-    """The payload as the handler's annotation wants it.
+def decode_payload(handler: object, payload: str, event: str) -> tuple[Any, ...]:
+    """The payload as the handler's annotation wants it; nothing when its parameter is to be left out.
 
     JSON's own strictness applies: the string "5" is no int, but "2026-11-21" is a date.
     """
-    annotation = payload_type(handler)
-    if annotation is NoPayload:
-        if payload != "null":
+    wanted = payload_of(handler)
+    if wanted is None:
+        if payload not in {"null", "{}"}:  # many HTTP clients can't send nothing
             raise PayloadRefused(f"event {event!r} takes no payload")
-        return None
+        return ()
+    if wanted.optional and payload == "null":
+        return ()
     try:
-        return _adapter(annotation).validate_json(payload, strict=True)
+        return (_adapter(wanted.annotation).validate_json(payload, strict=True),)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
@@ -221,15 +232,10 @@ def decode_payload(handler: object, payload: str, event: str) -> Any:
         raise PayloadRefused(f"the payload does not fit event {event!r}: {faults}") from error
 
 
-def payload_schema(handler: object) -> dict[str, Any] | None:
-    """The JSON Schema of a handler's payload, or None when it takes none."""
-    annotation = payload_type(handler)
-    return None if annotation is NoPayload else _adapter(annotation).json_schema()
-
-
-def call_with_payload(handler: Callable[..., Any], payload: Any) -> Any:
-    """Call a handler function with the payload, if it takes one."""
-    return handler() if payload_type(handler) is NoPayload else handler(payload)
+def payload_schema(handler: object) -> dict[str, Any]:
+    """The JSON Schema of a handler's payload; that of null when it takes none."""
+    wanted = payload_of(handler)
+    return {"type": "null"} if wanted is None else _adapter(wanted.annotation).json_schema()
 
 
 def encode(value: object, what: str, error: type[Exception]) -> str:

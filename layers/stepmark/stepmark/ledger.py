@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from secrets import token_hex
 from threading import Lock
 from typing import TYPE_CHECKING
 
+from stepmark import holders
 from stepmark.errors import VersionConflict
 from stepmark.record import QUEUE, Progress, Record, Status
 
@@ -69,7 +69,7 @@ class Ledger:
     def __init__(self, machinery: Machinery, record: Record) -> None:
         self.machinery = machinery
         self.record = record
-        self.owner = token_hex(8)
+        self.owner = holders.new_holder()
         self._attempted = record
         self._adopted = record.queued
         self._woken_for = record.due_at if record.lease_owner is None else None
@@ -99,6 +99,10 @@ class Ledger:
             self._written(record, progress)
         return True
 
+    def leave(self) -> None:
+        """Do nothing more; a lease that is still held is anybody's where this can be seen."""
+        holders.end(self.owner)
+
     def write(
         self,
         status: Status,
@@ -127,6 +131,8 @@ class Ledger:
         queued: bool,
     ) -> Record:
         old = self.record
+        if held:
+            holders.begin(self.owner)
         # another name each time: of two who take it out, the slower must see that it lies there anew
         owner = self.owner if held else f"{QUEUE}{self.owner}" if queued else None
         until = self._until() if owner is not None else None

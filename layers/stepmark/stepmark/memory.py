@@ -19,6 +19,8 @@ class MemoryStore:
     engine = Engine([Approval], store=MemoryStore())
     """
 
+    on_one_machine = True  # the engine may judge by a process whether a lease's holder lives
+
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}
         self._lock = Lock()

@@ -183,7 +183,7 @@ class Progress:
 
     def room_for(self, payload: str) -> bool:
         """Whether one more event can be stored."""
-        size = sum(len(event.payload) for event in self.events) + len(payload)
+        size = sum(len(kept.encode()) for kept in [payload, *(event.payload for event in self.events)])
         return len(self.events) < MOST_EVENTS and size <= MOST_EVENT_BYTES
 
     def keep_events(self) -> None:

@@ -17,7 +17,8 @@ class Retry:
     attempts: how often the step runs at most, the first time included.
     first_delay, longest_delay: seconds. factor: each delay is that much longer than the one before.
     jitter: 0 to 1, the share of a delay that is left to chance.
-    on: the errors that are worth another attempt; all others, and every DoNotRetry, park the thread at once.
+    on: the error, or a tuple of those, that are worth another attempt; all others, and every DoNotRetry, park
+    the thread at once.
     Raises ValueError or TypeError for what makes no sense.
     """
 
@@ -26,7 +27,7 @@ class Retry:
     factor: float = 2.0
     longest_delay: float = 300.0
     jitter: float = 0.2
-    on: tuple[type[Exception], ...] = (Exception,)
+    on: type[Exception] | tuple[type[Exception], ...] = Exception
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -38,8 +39,9 @@ class Retry:
         if not 0 <= self.jitter <= 1:
             raise ValueError("Retry(jitter=...) must lie between 0 and 1")
         on: object = self.on
-        if not (isinstance(on, tuple) and all(isclass(each) and issubclass(each, Exception) for each in on)):
-            raise TypeError("Retry(on=...) must be a tuple of exception classes, such as (ConnectionError,)")
+        errors = on if isinstance(on, tuple) else (on,)
+        if not all(isclass(each) and issubclass(each, Exception) for each in errors):
+            raise TypeError("Retry(on=...) must be an exception class, or a tuple of them, as after `except`")
 
     def delay(self, failures: int, error: Exception) -> float | None:
         """The seconds to wait after that many failures, or None when there is no further attempt."""

@@ -71,6 +71,7 @@ class Session:
         self.text = record.state
         self.event: Event | None = None  # the event whose sender waits in this very call
         self.fleeting = False  # nobody can ask for its output again
+        self.kept = False  # an earlier sender was told that it is kept
         self.handled = False  # that event, by a commit
         self.output: Any = None
         self.refused: Exception | None = None
@@ -91,8 +92,10 @@ class Session:
     def receive(self, event: Event, *, fleeting: bool) -> None:
         """Take the event of a sender who waits in this very call."""
         self.event = event
+        stored = any(event is other for other in self.progress.events)
+        self.kept = stored and not event.sender
         event.sender = ""
-        if all(event is not other for other in self.progress.events):
+        if not stored:
             self.fleeting = fleeting
             self._full = not self.progress.room_for(event.payload)
             self.progress.events.append(event)
@@ -112,6 +115,11 @@ class Session:
         except (StateError, DefinitionError) as error:
             self._broken = error
             self.progress.error = text_of(error)
+
+    @property
+    def broken(self) -> bool:
+        """Whether the committed state can't be read, or definition() fails on it."""
+        return self._tree is None
 
     @property
     def tree(self) -> Tree:
@@ -250,7 +258,7 @@ class Session:
         now = self.clock.now()
         self._planned = work = self._next(now)
         if self._full and not (work is not None and waiting.delivers(work, self.event)):
-            raise EventsFull(f"workflow {self.workflow_id!r} has too many events to handle: send it later")
+            raise EventsFull(self.workflow_id)
         if work is not None:
             self.drive()
             return
@@ -386,7 +394,7 @@ class Session:
         step = self.tree[node]
         self._change(thread, node, partial(self._store_result, flight, step.into), step.retry)
 
-    def _store_result(self, flight: _Flight, into: str | Callable[[Any], object]) -> None:
+    def _store_result(self, flight: _Flight, into: str | Callable[[Any], object]) -> object:
         result = flight.future.result()
         changed = self.codec.changed(flight.before, self.codec.dump(flight.copy))
         if changed is not None:
@@ -394,9 +402,9 @@ class Session:
                 f"it changed field {changed!r}, but a step with `into` works on a copy of the state"
             )
         if callable(into):
-            into(result)
-        else:
-            setattr(self.state, into, result)
+            return into(result)  # an `async def` is awaited
+        setattr(self.state, into, result)
+        return None
 
     def _change(self, thread: Thread, node: Node, action: Callable[[], Any], retry: Retry | None) -> None:
         """Run what changes the state, and commit the change together with where the thread is now."""
@@ -473,6 +481,9 @@ class Session:
             waiting.leave(self, thread, None)
         self.progress.ended = status
         self.progress.threads = {}
+        for event in self.progress.events:
+            if not event.sender and (event is not self.event or self.kept):
+                self.progress.remember(event.event_id, None)  # what its sender was told
         self.progress.events = []
         self.progress.result = result
         self.drop_flights()

@@ -83,7 +83,9 @@ class Shape:
         self.threads: dict[str, list[Node]] = {}
         self.events: dict[str, list[Node]] = {}
         self.handled: list[Node] = []  # every On
+        self._short: dict[str, list[Node]] = {}
         self._add(section, self.root, prefixes=("",), root=self.root, loop=None)
+        self._admit_short_names()
 
     def roots(self, go: str | None) -> list[Node]:
         """The Go statements of that name (several when they differ by id), or the main section."""
@@ -128,8 +130,18 @@ class Shape:
             if child.name and not isinstance(child, Scope):
                 names = [f"{before}{name}" for name in (child.name, *child.aliases) for before in prefixes]
                 self._name(inner, names, root)
+                if isinstance(child, On) and inner.name != child.name:
+                    self._short.setdefault(child.name, []).append(inner)
             self._add(child, inner, prefixes=prefixes, root=root, loop=loop)
         _check_inside(statement, node)
+
+    def _admit_short_names(self) -> None:
+        """Let whoever sends an event leave out the Scope's prefix, unless an event has that very name."""
+        for name, nodes in self._short.items():
+            if name not in self.events:
+                self.events[name] = nodes
+                for node in nodes:
+                    node.aliases += (name,)
 
     def _name(self, node: Node, names: list[str], root: Node) -> None:
         """Note a statement's name and its aliases, for what can be looked up by them."""
@@ -143,7 +155,9 @@ class Shape:
             return
         for name in names:
             other = self._found.get(name)
-            if other is not None and not _siblings(other, node):
+            # a thread has its Go's name, which one of its own statements may have too
+            within = other is not None and Go in {other.kind, node.kind} and other.root is not root
+            if other is not None and not within and not _siblings(other, node):
                 raise DefinitionError(f"duplicate name {name!r}: two statements of the definition have it")
             self._found[name] = node
             if name in self._by_root[root] and node.kind is not Go:
@@ -239,10 +253,13 @@ def _check_inside(statement: Statement, node: Node) -> None:
         if twice:
             kind = type(statement).__name__
             raise DefinitionError(f"duplicate name {twice!r}: one {kind} has two branches of this name")
-        if any(isinstance(case, Default) for case in statement.body[:-1]):
-            raise DefinitionError(
-                "a Default must be the last of its Switch: the cases after it would never run"
-            )
+        if not node.body:
+            raise DefinitionError(f"a Switch{_where(node)} has no case: give it a Case or a Default")
+        for case in node.body[:-1]:
+            if isinstance(statement.body[case.index], Default):
+                raise DefinitionError(
+                    f"Default {case.name!r} must be the last of its Switch: what comes after would never run"
+                )
     elif isinstance(statement, For) and not _can_change(node):
         raise DefinitionError(
             f"loop {node.name!r} can never change: inside it is no Step, no Wait, no WaitFor, and no way out"

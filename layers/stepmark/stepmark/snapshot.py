@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 if TYPE_CHECKING:
+    from stepmark.check import LivePosition
     from stepmark.record import Status
 
 
@@ -33,6 +34,7 @@ class Snapshot:
 
     state: the state object (a copy); the stored dict when the class no longer accepts it. waiting_for: the
     names of all events that the threads wait for. created: this very call has started the workflow.
+    positions: what `check` has to know of the threads.
     """
 
     workflow_id: str
@@ -46,6 +48,7 @@ class Snapshot:
     version: int
     stored_state: str
     created: bool = False
+    positions: tuple[LivePosition, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """What JSON can hold of it, for an API or a command."""

@@ -40,7 +40,7 @@ def _keys(statements: tuple[Statement, ...], owner: str) -> tuple[Any, ...]:
         return tuple([statement.key for statement in statements])
     except AttributeError:
         wrong = next(each for each in statements if not hasattr(each, "key"))
-        raise TypeError(f"{owner} takes statements, not {type(wrong).__name__}") from None
+        raise TypeError(f"{owner} takes statements, not {wrong!r}") from None
 
 
 class Section(Statement):
@@ -302,7 +302,7 @@ class On(Statement):
     def __init__(
         self,
         event: str,
-        handler: Callable[[Any], object] | Callable[[], object] | Handler | Timeout | None,
+        handler: Callable[[Any], object] | Callable[[], object] | Handler | Timeout | None = None,
         *statements: Statement,
         aliases: Aliases = (),
     ) -> None:

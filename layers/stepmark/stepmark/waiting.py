@@ -21,7 +21,6 @@ from stepmark.handlers import (
     LookAgain,
     Observation,
     Request,
-    call_with_payload,
     decode_payload,
     encode,
 )
@@ -371,7 +370,7 @@ def _deliver(session: Session, thread: Thread, node: Node, on: Node, event: Even
 
 def _handle(session: Session, thread: Thread, on: Node, event: Event) -> Any:
     handler = session.tree[on].handler
-    payload = decode_payload(handler, event.payload, on.name)
+    payload = decode_payload(handler, event.payload, on.name)  # none, or one
     if handler is None:
         return None
     purpose = f"/{event.event_id}" if event.event_id else ""
@@ -379,9 +378,9 @@ def _handle(session: Session, thread: Thread, on: Node, event: Event) -> Any:
     if isinstance(handler, Handler):
         awaited = thread.awaited.get(on.name)
         request = _request(session, context, awaited.data if awaited and awaited.setup else None)
-        output = session.call(partial(handler.handle, request, payload), context)
+        output = session.call(partial(handler.handle, request, *payload), context)
     else:
-        output = session.call(partial(call_with_payload, handler, payload), context)
+        output = session.call(partial(handler, *payload), context)
     return from_json(encode(output, f"the output of event {on.name!r}", StateError))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any
 
 from stepmark.errors import DefinitionError
@@ -50,8 +51,13 @@ class Arrival:
 
 
 def holds(cond: Any) -> bool:
-    """Whether a condition is true now."""
-    return bool(cond() if callable(cond) else cond)
+    """Whether a condition is true now; what an `async def` returns would always be."""
+    value = cond() if callable(cond) else cond
+    if isawaitable(value):
+        if iscoroutine(value):
+            value.close()
+        raise TypeError("a condition must be a bool, or a plain function: it can't be awaited")
+    return bool(value)
 
 
 def arrive(tree: Tree, node: Node | None) -> Arrival:

@@ -96,6 +96,22 @@ def test_guarantee_05_a_worker_killed_at_any_moment_is_replaced(tmp_path: Path) 
     assert sum(keys.values()) <= len(keys) + kills * 2 * 2  # again only what a kill had cut off
 
 
+def test_guarantee_05_what_a_killed_worker_has_left_anybody_on_the_machine_may_take_at_once(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "w.db"
+    start(path, "w")
+    with worker(path, lease_seconds=3600) as process:
+        until(lambda: len(effects(path)) > 3)
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    engine = Engine([Chain], store=SqliteStore(path))
+    record = engine.machinery.store.load("w")
+    assert record is not None
+    assert record.leased(time.time() + 60)
+    assert engine.resume("w").state.count == STEPS  # up to the timer
+
+
 def test_several_processes_share_one_file_and_none_runs_what_another_runs(tmp_path: Path) -> None:
     path = tmp_path / "w.db"
     names = [f"w{number}" for number in range(6)]

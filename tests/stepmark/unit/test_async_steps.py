@@ -3,12 +3,26 @@
 import asyncio
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
 import pytest
-from stepmark import Engine, Go, MemoryStore, On, Section, Status, Step, Wait, Workflow, current
+from stepmark import (
+    Engine,
+    Finish,
+    Go,
+    If,
+    MemoryStore,
+    On,
+    Section,
+    Status,
+    Step,
+    Wait,
+    WaitFor,
+    Workflow,
+    current,
+)
 from stepmark.testing import LocalEngine
 
 ENGINES: dict[str, Engine] = {}
@@ -177,3 +191,53 @@ def test_an_async_step_that_cannot_be_called_fails_as_any_other() -> None:
 
     snapshot = soon(lambda: LocalEngine(Wrong).start(Wrong()))
     assert "look up: TypeError" in snapshot.error
+
+
+@dataclass
+class AsyncInto(Workflow):
+    numbers: list[int] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        return Section(
+            Step("sync", lambda: 1, into=self.take),
+            Step("async", self.two, into=self.take),
+            Step("wrapped", lambda: 3, into=partial(self.take)),
+        )
+
+    async def two(self) -> int:
+        return 2
+
+    async def take(self, number: int) -> None:
+        await asyncio.sleep(0)
+        self.numbers.append(number)
+
+
+def test_what_takes_a_result_may_be_async_too() -> None:
+    engine = LocalEngine(AsyncInto)
+    assert engine.start(AsyncInto(), workflow_id="1").state.numbers == [1, 2, 3]
+
+
+@dataclass
+class AsyncCondition(Workflow):
+    where: str
+
+    def definition(self) -> Section:
+        condition: Any = self.no
+        return Section(
+            Step("begin", lambda: None),
+            WaitFor("it", condition) if self.where == "WaitFor" else Section(),
+            If(condition if self.where == "If" else False, "never", Finish("passed")),
+        )
+
+    async def no(self) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("where", ["WaitFor", "If"])
+def test_a_condition_that_would_have_to_be_awaited_parks(where: str) -> None:
+    engine = LocalEngine(AsyncCondition)
+    snapshot = engine.start(AsyncCondition(where), workflow_id="1")
+    engine.advance(days=1)
+    snapshot = engine.get("1")
+    assert (snapshot.status, snapshot.result) == (Status.PARKED, None)
+    assert "can't be awaited" in str(snapshot.error)

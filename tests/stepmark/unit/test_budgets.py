@@ -161,6 +161,7 @@ def test_without_a_budget_nothing_is_set_up_for_an_event() -> None:
 def test_an_early_event_left_with_a_worker_that_dies_is_kept_without_a_budget() -> None:
     """The sender finds the lease over while it waits, and keeps the event for whoever runs the steps."""
     store, clock = MemoryStore(), VirtualClock()
+    store.on_one_machine = False  # or the sender would see the death at once
     Engine([Two], store=store, clock=clock).start(Two(), workflow_id="w")
 
     class Dead(BaseException):

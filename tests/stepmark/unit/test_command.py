@@ -1,8 +1,10 @@
 """The `stepmark` command over a SQLite store."""
 
 import json
+import sqlite3
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,9 @@ def test_list_and_show(command: Command) -> None:
     shown = loaded(command("show", *STORE, "waits", "v1:Order")[1])
     assert shown["waitingFor"] == ["payment", "late"]
     assert shown["state"] == {"paid": False, "broken": False}
-    assert loaded(command("show", *STORE, "parked")[1])["error"] == "ship: ConnectionError: no lorry"
+    unknown = loaded(command("show", *STORE, "parked")[1])
+    assert unknown["error"] == "ship: ConnectionError: no lorry"
+    assert (unknown["waitingFor"], unknown["threads"]["main"]["waitingFor"]) == (None, None)
 
 
 @pytest.mark.usefixtures("engine")
@@ -139,6 +143,10 @@ def test_the_diagram_marks_a_workflow(command: Command) -> None:
         (("describe", "v1:Nothing"), "can't be imported"),
         (("describe", "v1:dataclass"), "no Workflow class"),
         (("describe", "v1"), "no Workflow class"),
+        (("describe", "torn:Order"), "SyntaxError"),
+        (("describe", "leaves:Order"), "SystemExit"),
+        (("check", *STORE, "empty:Empty"), "no definition()"),
+        (("list", "--store", "sqlite:other.db"), "other.db is no store"),
         (("show", *STORE, "nobody"), "no workflow 'nobody'"),
         (("move", *STORE, "waits", "main", "nowhere", "v1:Order"), "it has: 'bill', 'for payment', 'ship'"),
         (("move", *STORE, "waits", "nobody", "bill", "v1:Order"), "no thread 'nobody'"),
@@ -148,8 +156,15 @@ def test_the_diagram_marks_a_workflow(command: Command) -> None:
 def test_what_cannot_be_done_is_said_without_a_trace(
     command: Command, arguments: tuple[str, ...], message: str
 ) -> None:
+    Path("torn.py").write_text("x = (")
+    Path("leaves.py").write_text("raise SystemExit(7)")
+    Path("empty.py").write_text("from stepmark import Workflow\nclass Empty(Workflow, name='empty'): pass\n")
+    with closing(sqlite3.connect("other.db")) as other:
+        other.execute("CREATE TABLE other (id)")
+    before = Path("other.db").read_bytes()
     code, said, problem = command(*arguments)
     assert (code, said) == (2, "")
+    assert Path("other.db").read_bytes() == before
     assert problem.startswith("stepmark: ")
     assert message in problem
     assert "Traceback" not in problem

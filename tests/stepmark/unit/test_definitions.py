@@ -19,6 +19,7 @@ from stepmark import (
     Continue,
     Default,
     DefinitionError,
+    Engine,
     Finish,
     For,
     Go,
@@ -118,8 +119,13 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a case alone": (lambda: Section(Case(True, "c", step("a"))), "'c' stands alone"),
     "a default that is not last": (
         lambda: Section(Switch(Default("d"), Case(True, "c", step("a")))),
-        "Default must be the last",
+        "Default 'd' must be the last",
     ),
+    "a switch without a case": (
+        lambda: Section(For("f", True, Switch(), step("a"))),
+        "a Switch in 'f' has no case",
+    ),
+    "a thread and a step beside it": (lambda: Section(Go("t", step("x")), step("t")), "duplicate name 't'"),
     "an empty name": (lambda: Section(step("")), "a Step has an empty name"),
     "a thread called main": (lambda: Section(Go("main", step("a"))), "'main'"),
     "a step that was called": (lambda: Section(Step("a", do())), "'a'"),  # type: ignore[func-returns-value,call-overload]
@@ -129,7 +135,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
         "one payload",
     ),
     "a payload nobody can check": (lambda: Section(Wait("w", On("e", on_odd))), "Odd"),
-    "no statement": (lambda: Section(None), "NoneType"),  # type: ignore[arg-type]
+    "no statement": (lambda: Section(None), "Section takes statements, not None"),  # type: ignore[arg-type]
     "something after else": (
         lambda: Section(If(True, "a").else_("b").elif_(True, "c")),
         "'c' comes after .else_()",
@@ -308,6 +314,50 @@ def test_a_condition_may_be_a_callable_for_what_an_earlier_step_provides() -> No
     assert LocalEngine(LateCondition).start(LateCondition()).state.greeted
 
 
+def test_a_definition_that_raises_after_a_deploy_parks_when_an_event_comes() -> None:
+    @dataclass
+    class Sound(Workflow, name="deployed"):
+        def definition(self) -> Section:
+            return Section(Wait("w", On("e", None)))
+
+    @dataclass
+    class Raising(Workflow, name="deployed"):
+        def definition(self) -> Section:
+            raise ValueError("kaput")
+
+    old = LocalEngine(Sound)
+    old.start(Sound(), workflow_id="1")
+    new = Engine([Raising], store=old.store, clock=old.clock)
+    with pytest.raises(DefinitionError, match="kaput"):
+        new.callback("1", "e")
+    snapshot = new.get("1")
+    assert snapshot.status is Status.PARKED
+    assert "ValueError: kaput" in str(snapshot.error)
+    assert old.retry("1").waiting_for == ["e"]  # nothing has changed but that
+
+
+def test_a_thread_may_be_called_what_a_statement_of_its_own_is_called() -> None:
+    @dataclass
+    class Alike(Workflow):
+        alpha: int = 0
+        beta: int = 0
+
+        def definition(self) -> Section:
+            return Section(
+                Go("alpha", Step("alpha", lambda: 1, into="alpha"), Wait("hold", On("go", None))),
+                Go("beta", Step("beta", lambda: 2, into="beta")),
+            )
+
+    engine = LocalEngine(Alike)
+    snapshot = engine.start(Alike(), workflow_id="1")
+    assert (snapshot.state.alpha, snapshot.state.beta) == (1, 2)
+    assert check(Alike, [snapshot]) == []
+    assert "alpha" in to_mermaid(Alike, snapshot)
+    assert engine.move("1", "alpha", "alpha").threads["alpha"].at == "hold"
+    engine.callback("1", "go", thread="alpha")
+    assert engine.get("1").status is Status.FINISHED
+
+
 def test_a_condition_that_raises_parks_with_the_exception() -> None:
     @dataclass
     class BadCondition(Workflow):
@@ -386,7 +436,7 @@ def test_guarantee_12_describe_gives_the_tree_with_each_events_json_schema() -> 
     assert late["timeoutSeconds"] == 3600
     assert task["handler"] == "Task"
     assert task["payload"] == {"type": "string"}
-    assert nothing["payload"] is None
+    assert nothing["payload"] == {"type": "null"}
     assert described["statements"][0]["into"] == "user"
     assert described["statements"][0]["aliases"] == ["old a"]
     inner = described["statements"][7]["statements"]

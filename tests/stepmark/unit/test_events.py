@@ -12,9 +12,13 @@ from stepmark import (
     For,
     Go,
     HandlerFailed,
+    If,
     On,
     PayloadRefused,
+    PayloadTooLarge,
+    Scope,
     Section,
+    Statement,
     Status,
     Step,
     Timeout,
@@ -360,8 +364,77 @@ def test_kept_events_are_bounded() -> None:
         engine.callback("1", "answer", "x")
     with pytest.raises(EventsFull):
         engine.callback("1", "answer", "x")
-    with pytest.raises(PayloadRefused, match="longer"):
+    with pytest.raises(PayloadTooLarge, match="longer"):
         engine.callback("1", "answer", "x" * 100_000)
+    with pytest.raises(PayloadTooLarge, match="longer"):
+        engine.callback("1", "answer", "é" * 40_000)  # bytes count, not characters
+
+
+@dataclass
+class MayEnd(Workflow):
+    answers: list[str] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        return Section(
+            Wait("for the end", On("end", lambda: "ended")),
+            If(bool(self.answers), "never", Wait("later", On("answer", self.answers.append))),
+        )
+
+
+@pytest.mark.parametrize("end", ["event", "cancel"])
+def test_guarantee_07_the_repeat_of_a_kept_event_gets_its_first_answer_when_all_is_over(end: str) -> None:
+    engine = LocalEngine(MayEnd)
+    engine.start(MayEnd(), workflow_id="1")
+    assert engine.callback("1", "answer", "early", event_id="kept") is None
+    if end == "event":
+        assert engine.callback("1", "end", event_id="end") == "ended"
+    else:
+        engine.cancel("1")
+    assert engine.get("1").status.closed
+    assert engine.callback("1", "answer", "early", event_id="kept") is None
+    with pytest.raises(WorkflowClosed):
+        engine.callback("1", "answer", "late", event_id="another")
+
+
+@dataclass
+class Reused(Workflow):
+    """A sub-workflow used twice, and an event that has the same name without a prefix."""
+
+    got: list[str] = field(default_factory=list)
+    own: bool = False
+
+    def definition(self) -> Section:
+        return Section(
+            Scope("first", *self.asking()),
+            Scope("second", *self.asking()),
+            *([Wait("own", On("answer", self.got.append))] if self.own else []),
+        )
+
+    def asking(self) -> tuple[Statement, ...]:
+        return (Wait("ask", On("answer", self.got.append)),)
+
+
+def test_the_sender_of_an_event_may_leave_out_the_scopes_prefix() -> None:
+    engine = LocalEngine(Reused)
+    engine.start(Reused(), workflow_id="1")
+    assert engine.get("1").waiting_for == ["first.answer"]
+    engine.callback("1", "answer", "a")
+    assert engine.get("1").waiting_for == ["second.answer"]
+    engine.callback("1", "second.answer", "b")
+    assert engine.get("1").state.got == ["a", "b"]
+    engine.start(Reused(), workflow_id="2")
+    with pytest.raises(UnknownEvent):
+        engine.callback("2", "third.answer", "c")
+
+
+def test_an_event_with_that_very_name_comes_before_one_with_a_prefix() -> None:
+    engine = LocalEngine(Reused)
+    engine.start(Reused(own=True), workflow_id="1")
+    assert engine.callback("1", "answer", "own") is None  # kept for the Wait that is called so
+    assert engine.get("1").waiting_for == ["first.answer"]
+    engine.callback("1", "first.answer", "a")
+    engine.callback("1", "second.answer", "b")
+    assert engine.get("1").state.got == ["a", "b", "own"]
 
 
 def test_starting_twice_runs_nothing_twice() -> None:

@@ -7,11 +7,14 @@ from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from stepmark import LookAgain, On, PayloadRefused, Section, Wait, Workflow
+from stepmark import Handler, HandlerFailed, LookAgain, On, PayloadRefused, Section, Wait, Workflow
 from stepmark.testing import LocalEngine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from decimal import Decimal
+
+    from stepmark import Request
 
 
 def loud(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -107,3 +110,70 @@ def test_a_partial_that_gives_everything_takes_no_payload() -> None:
 def test_a_look_can_only_be_asked_for_at_some_time(at: float) -> None:
     with pytest.raises(ValueError, match="must be a time"):
         LookAgain(at)
+
+
+class Priced(Handler[int]):
+    """The annotations that say nothing of the payload are for type checkers only."""
+
+    def handle(self, request: Request[Any], payload: int) -> Decimal | None:
+        assert request.event == "handler"
+        raise LookupError(payload)
+
+
+@dataclass
+class ForTypeCheckers(Workflow):
+    def definition(self) -> Section:
+        return Section(
+            Wait("w", On("method", self.on_method)),
+            Wait("v", On("handler", Priced())),
+        )
+
+    def on_method(self, number: int) -> Decimal | None:
+        raise LookupError(number)
+
+
+def test_only_the_payloads_annotation_must_be_resolved() -> None:
+    engine = LocalEngine(ForTypeCheckers)
+    engine.start(ForTypeCheckers(), workflow_id="1")
+    for event in ("method", "handler"):
+        with pytest.raises(PayloadRefused, match="valid integer"):
+            engine.callback("1", event, "three")
+        with pytest.raises(HandlerFailed, match="LookupError: 3"):
+            engine.callback("1", event, 3)
+        engine.move("1", "main", "v")
+
+
+@dataclass
+class Defaults(Workflow):
+    log: list[str] = field(default_factory=list)
+
+    def definition(self) -> Section:
+        made_in_a_loop = [Wait(f"w{n}", On(f"e{n}", lambda n=n: self.log.append(f"n{n}"))) for n in (1, 2)]
+        return Section(*made_in_a_loop, Wait("w", On("amount", self.on_amount)), Wait("v", On("signal")))
+
+    def on_amount(self, amount: int = 4) -> None:
+        self.log.append(f"amount {amount}")
+
+
+@pytest.mark.parametrize(("payload", "amount"), [(None, 4), (5, 5)])
+def test_without_a_payload_a_parameter_keeps_its_default(payload: int | None, amount: int) -> None:
+    engine = LocalEngine(Defaults)
+    engine.start(Defaults(), workflow_id="1")
+    engine.callback("1", "e1")
+    engine.callback("1", "e2")
+    engine.callback("1", "amount", payload)
+    assert engine.get("1").state.log == ["n1", "n2", f"amount {amount}"]
+
+
+@pytest.mark.parametrize(("payload", "fits"), [(None, True), ({}, True), ({"x": 1}, False), ([], False)])
+def test_an_event_without_payload_takes_nothing_or_an_empty_object(payload: object, *, fits: bool) -> None:
+    engine = LocalEngine(Defaults)
+    engine.start(Defaults(), workflow_id="1")
+    for event in ("e1", "e2", "amount"):
+        engine.callback("1", event)
+    if not fits:
+        with pytest.raises(PayloadRefused, match="takes no payload"):
+            engine.callback("1", "signal", payload)
+        return
+    engine.callback("1", "signal", payload)
+    assert engine.get("1").status == "FINISHED"

@@ -1,5 +1,7 @@
 """Who runs a workflow while a step takes longer than the lease, and who is woken up afterwards."""
 
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -32,6 +34,7 @@ from stepmark import (
     run_worker,
 )
 from stepmark.heartbeat import HEARTBEAT
+from stepmark.holders import begin, end, has_died, new_holder
 from stepmark.testing import LocalEngine, VirtualClock
 
 from tests.stepmark.support import CountingStore, settle
@@ -120,7 +123,9 @@ def send(engine: Engine) -> None:
 
 def test_the_lease_is_prolonged_after_an_event_was_posted_and_the_event_counts() -> None:
     store, clock = MemoryStore(), VirtualClock()
-    holder, sender = (Engine([Posted], store=store, clock=clock, callback_seconds=0) for _ in range(2))
+    holder, sender = (
+        Engine([Posted], store=store, clock=clock, callback_seconds=0, lease_seconds=60) for _ in range(2)
+    )
     SENDERS[:] = [holder, sender]
     snapshot = holder.start(Posted(), workflow_id="w")
     assert min(snapshot.state.left) >= 30 - 0.001
@@ -159,7 +164,7 @@ class Renewed(Workflow):
 
 
 def test_a_heartbeat_that_is_overtaken_tries_again_with_the_next_beat() -> None:
-    SENDERS[:] = [Engine([Renewed], store=Racing(), clock=VirtualClock())]
+    SENDERS[:] = [Engine([Renewed], store=Racing(), clock=VirtualClock(), lease_seconds=60)]
     assert SENDERS[0].start(Renewed(), workflow_id="w").status is Status.FINISHED
     assert RUNS == ["True"]
 
@@ -361,3 +366,32 @@ def test_guarantee_01_of_two_who_take_a_wake_up_the_slower_overwrites_nothing() 
     )
     assert engine.resume("w").state.done == list(range(9))
     assert len(RUNS) == 10  # the first step ran twice, and nothing else
+
+
+@pytest.mark.parametrize(
+    "holder",
+    [
+        "",
+        "me",
+        "queue-a:b:c",
+        f"elsewhere/1:{2**22 + 1}:0011223344556677",
+        new_holder().rpartition(":")[0].rpartition(":")[0] + ":1:0011223344556677",  # the first process lives
+    ],
+)
+def test_of_a_holder_elsewhere_nothing_is_known(holder: str) -> None:
+    assert not has_died(holder)
+
+
+def test_a_holder_of_this_process_lives_until_it_says_that_it_has_ended() -> None:
+    holder = new_holder()
+    begin(holder)
+    assert not has_died(holder)
+    end(holder)
+    assert has_died(holder)
+
+
+def test_a_process_that_is_no_more_has_died() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    machine, _, random_part = new_holder().split(":")
+    assert process.wait(30) == 0
+    assert has_died(f"{machine}:{process.pid}:{random_part}")

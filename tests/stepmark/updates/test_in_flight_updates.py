@@ -35,7 +35,6 @@ from stepmark import (
     current,
     live_positions,
 )
-from stepmark.check import positions_of
 from stepmark.testing import VirtualClock, run_due
 
 from tests.stepmark.support import Noted, Task
@@ -272,15 +271,14 @@ def test_guarantee_09_and_10_each_instance_goes_on_or_is_parked_and_check_had_sa
         new = version(lines)
         for steps in range(len(_stops_of_the_old())):
             store, clock = stopped_at(steps)
-            record = store.load("w")
-            assert record is not None
-            names = [name for position in positions_of(record) if (name := missing(position, new_stops))]
+            names = [name for position in live_positions(store) if (name := missing(position, new_stops))]
             problems = check_store(new, store)
             assert len(problems) == len(names)
             assert all(repr(name) in problem.message for name, problem in zip(names, problems, strict=True))
             assert check(new, live_positions(store)) == problems
 
             engine = Engine([new], store=store, clock=clock)
+            assert check(new, [engine.get("w")]) == problems
             snapshot = engine.resume("w")
             seen = list(snapshot.state.seen)
             if names:
