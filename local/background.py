@@ -18,7 +18,7 @@ import psutil
 from pydantic import BaseModel
 
 from local import ivr, processes, system
-from local.companies import Behaviour, Customer
+from local.companies import Behaviour, Customer, Fault
 from local.console import console, step
 from local.errors import LocalError, StartError
 from local.story import LATENCIES
@@ -28,8 +28,11 @@ DIRECTORY = processes.BUILD / "up"
 _STATE = "state.json"
 _LOG = "log"
 _END_DEADLINE_SECONDS = 30
-_CALLER = "+33639980001"
-_CUSTOMER = Customer(customer_id="G-1042", first_name="Jean", last_name="Dupont", segment="vip")
+# The README's caller: its answers are those of this stack.
+CALLER = "+33639980001"
+CUSTOMER = Customer(customer_id="G-1042", first_name="Jean", last_name="Dupont", segment="vip")
+_STRANGER = "+33639980002"
+_NEW_CUSTOMER = Customer(customer_id="B-7", first_name="Jeanne", last_name="Martin", segment="gold")
 
 
 class _Process(BaseModel):
@@ -115,7 +118,7 @@ def hold(directory: Path = DIRECTORY) -> int:
                 warm_up(everything.stack, everything.companies, caller)
             for source, latency in LATENCIES.items():
                 everything.companies.behave(source, Behaviour(latency=latency))
-            everything.companies.know("gamma", {_CALLER: _CUSTOMER})
+            everything.companies.know("gamma", {CALLER: CUSTOMER})
             state.held = [_Process.of(child) for child in psutil.Process().children()]
             state.api_url, state.api_key = everything.stack.api_url, everything.stack.api_key
             state.companies_url = everything.companies.url
@@ -173,17 +176,25 @@ def _write(state: _State, directory: Path) -> None:
 def _say_how_to_call(state: _State) -> None:
     if not state.api_url:
         return
-    start = json.dumps({"conversationId": "c1", "callerNumber": _CALLER})
+    start = json.dumps({"conversationId": "c1", "callerNumber": CALLER})
     attributes = json.dumps({"reason": "billing"})
     call = 'curl -H "x-api-key: $KEY" -H "content-type: application/json"'
     console.print(
         "\n  Gamma knows the caller. Start, write participant data, read; `make down` ends it all:\n"
     )
-    console.out(f"API={state.api_url} KEY={state.api_key}")
+    console.out(f"API={state.api_url} KEY={state.api_key} COMPANIES={state.companies_url}")
     console.out(f"{call} $API/conversations -d '{start}'")
     console.out(f"{call} $API/conversations/c1/attributes -X PATCH -d '{attributes}'")
     console.out(f'{call} "$API/conversations/c1?wait=20"\n')
-    console.print(f"  The demo companies are at {state.companies_url}.")
+    customers = json.dumps({"beta": {_STRANGER: _NEW_CUSTOMER.model_dump()}})
+    broken = Behaviour(latency=LATENCIES["gamma"], fault=Fault.SERVER_ERROR)
+    behaviours = json.dumps({"gamma": {"usual": broken.model_dump()}})
+    console.print(
+        f"  The demo companies are at {state.companies_url}. Let beta know another caller, and break gamma\n"
+        '  ("fault": null mends it; local/companies/model.py has all faults):\n'
+    )
+    console.out(f"curl $COMPANIES/_control/customers -X PATCH -d '{customers}'")
+    console.out(f"curl $COMPANIES/_control/behaviours -X PATCH -d '{behaviours}'")
 
 
 if __name__ == "__main__":

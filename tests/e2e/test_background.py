@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ import psutil
 import pytest
 
 from local import processes
+from local.background import CALLER
 
 DEADLINE_SECONDS = 20
 
@@ -52,11 +54,31 @@ def assert_ended(ended: list[psutil.Process]) -> None:
         time.sleep(0.05)
 
 
+def paste(lines: str) -> str:
+    """Run the commands among the lines that `up` prints, as somebody who pastes them does."""
+    commands = re.findall(r"^(?:API=|curl ).*$", lines, re.MULTILINE)
+    script = "\n".join(['curl() { command curl --silent --show-error --fail "$@"; }', *commands])
+    done = subprocess.run(  # noqa: S603 - our own commands
+        ["/usr/bin/env", "bash", "-e", "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_up_twice_and_down_twice(directory: Path) -> None:
-    assert "$API/conversations" in background("up", directory)
+    printed = background("up", directory)
     state = json.loads((directory / "state.json").read_text())
-    url = f"{state['api_url']}/conversations/nobody"
-    assert httpx.get(url, headers={"x-api-key": state["api_key"]}, timeout=30).status_code == 404
+    with httpx.Client(base_url=state["api_url"], headers={"x-api-key": state["api_key"]}, timeout=30) as http:
+        assert http.get("/conversations/nobody").status_code == 404
+        assert '"customerId": "G-1042"' in paste(printed)
+        # Gamma is broken now, and beta knows somebody.
+        (stranger,) = re.findall(r'"beta": \{"(\+\d+)"', printed)
+        for number, status, source in ((CALLER, "FAILED", "gamma"), (stranger, "SUCCESS", "beta")):
+            start = {"conversationId": status, "callerNumber": number}
+            assert http.post("/conversations", json=start).status_code == 202
+            document = http.get(f"/conversations/{status}", params={"wait": 20}).json()
+            assert document["status"] == status
+            assert document["sources"][source] == {"FAILED": "UNAVAILABLE", "SUCCESS": "MATCH"}[status]
     started = all_processes(directory)
     assert len(started) == 3
 
