@@ -142,7 +142,7 @@ class Engine:
         progress = Progress(threads={MAIN: Thread(MAIN, "")}).to_json()
         empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)
         session = Session(self.machinery, cls, empty)
-        if not session.begin():
+        if not _begin(session):
             existing = self._load(workflow_id)
             if existing.workflow != name:
                 raise WorkflowExists(f"workflow {workflow_id!r} exists and is no {name!r}: choose another id")
@@ -496,6 +496,17 @@ def _possible(tree: Tree, progress: Progress, thread: str) -> bool:
         return True
     gos = [(node.name, tree[node].id) for found in tree.shape.threads.values() for node in found]
     return thread in {name if ident is None else f"{name}[{ident}]" for name, ident in gos}
+
+
+def _begin(session: Session) -> bool:
+    """Write the first record; False when the id is taken, and then nobody holds it in this session's name."""
+    begun = False
+    try:
+        begun = session.begin()
+    finally:
+        if not begun:
+            session.ledger.leave()
+    return begun
 
 
 def _closed(workflow_id: str, ended: Status) -> WorkflowClosed:

@@ -31,6 +31,7 @@ from stepmark import (
     Workflow,
     WorkflowClosed,
     current,
+    holders,
     run_worker,
 )
 from stepmark.heartbeat import HEARTBEAT
@@ -395,3 +396,21 @@ def test_a_process_that_is_no_more_has_died() -> None:
     machine, _, random_part = new_holder().split(":")
     assert process.wait(30) == 0
     assert has_died(f"{machine}:{process.pid}:{random_part}")
+
+
+@dataclass
+class StepFirst(Workflow):
+    def definition(self) -> Section:
+        return Section(
+            Step("a", lambda: None), Wait("w", On("go", None)), Step("b", lambda: None, into=lambda _: None)
+        )
+
+
+def test_nobody_is_remembered_as_a_holder_once_the_calls_are_over() -> None:
+    before = set(vars(holders)["_OURS"])
+    engine = LocalEngine(StepFirst)
+    for _ in range(3):
+        engine.start(StepFirst(), workflow_id="w")
+        engine.resume("w")
+    engine.callback("w", "go")
+    assert vars(holders)["_OURS"] == before
