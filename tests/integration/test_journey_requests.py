@@ -139,15 +139,17 @@ def test_a_handler_that_fails_changes_nothing_and_says_whether_to_come_again(
         assert "4111" not in text
 
 
-def test_a_journey_that_cannot_be_read_is_no_crash_and_shows_nothing(world: World, log: io.StringIO) -> None:
+def test_a_journey_that_cannot_be_read_is_parked_and_shows_nothing(world: World, log: io.StringIO) -> None:
     """API Gateway would answer a crash the same, but Lambda would log the text of the error."""
     before = world.item("c1", "choosy")
     broken = json.loads(before["state"]["S"]) | {"heard": ["card 4111"]}
     world.cloud.dynamodb.put_item(TableName=WORKFLOWS, Item=before | {"state": {"S": json.dumps(broken)}})
     answer = world.send("c1", "50% off", "x", journey="choosy")
     assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
-    (line,) = lines(log)
-    assert (line["message"], line["error"][0]) == ("journey failed", "StateError")
+    parked, failed = lines(log)
+    assert parked["message"] == "journey parked"
+    assert (failed["message"], failed["error"][0]) == ("journey failed", "StateError")
+    assert world.item("c1", "choosy")["status"] == {"S": "PARKED"}
     assert "4111" not in log.getvalue() + json.dumps(answer.body)
     world.cloud.dynamodb.put_item(TableName=WORKFLOWS, Item=before)
     assert world.send("c1", "50% off", "x", journey="choosy").status == 200

@@ -20,7 +20,7 @@ TOLD = {
     "approved": "approved",
     "denied": "denied",
     "timed out": "timed out",
-    "no offer": None,
+    "no offer": "no offer",
     "cancelled": "asked",
 }
 
