@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import httpx
 from botocore.config import Config
 
 from local.companies import SOURCES, Behaviour, Companies, invented_customer
@@ -109,7 +110,10 @@ def _prepare_callers(companies: Companies, count: int) -> list[str]:
 
 def _take_call(ivr: Ivr, number: str) -> Mapping[str, str]:
     conversation_id = f"warm-up-{uuid.uuid4()}"
-    ivr.start(conversation_id, number)
+    try:
+        ivr.start(conversation_id, number)
+    except httpx.TimeoutException:  # a hundred processes start: it is not warm yet
+        return {}
     document = ivr.read(conversation_id, wait=20).document
     until = time.monotonic() + _ANSWERS_DEADLINE_SECONDS
     while "PENDING" in document["sources"].values() and time.monotonic() < until:
