@@ -9,8 +9,10 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from http import HTTPStatus
 from typing import TYPE_CHECKING, NotRequired, TypedDict
+from urllib.parse import unquote
 
 from conversation.errors import (
+    AttributeReserved,
     ConversationError,
     ConversationNotFound,
     InvalidRequest,
@@ -26,7 +28,9 @@ if TYPE_CHECKING:
 # 32 KB of attributes, each character of which JSON may escape to six bytes, and room for the rest.
 MAXIMUM_BODY_BYTES = 256 * 1024
 
-_CONVERSATION_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
+MAXIMUM_ID_LENGTH = 128
+CONVERSATION_ID = rf"[A-Za-z0-9][A-Za-z0-9._:@-]{{0,{MAXIMUM_ID_LENGTH - 1}}}"
+_CONVERSATION_ID = re.compile(CONVERSATION_ID)
 
 # The first that fits counts, so that a subclass stands before its base.
 _HTTP_STATUS: tuple[tuple[type[ConversationError], int], ...] = (
@@ -34,6 +38,7 @@ _HTTP_STATUS: tuple[tuple[type[ConversationError], int], ...] = (
     (InvalidRequest, 400),
     (ConversationNotFound, 404),
     (NumberConflict, 409),
+    (AttributeReserved, 409),
     (TemporarilyUnavailable, 503),
 )
 
@@ -102,19 +107,48 @@ def refuse(status: int, code: str, message: str) -> Response:
 
 
 def conversation_id_in_path(event: Event) -> str:
-    """Read `{conversationId}` from the path. Raises InvalidRequest when it is none."""
-    return check_conversation_id((event.get("pathParameters") or {}).get("conversationId"))
+    """Read `{conversationId}` from the path. Raises InvalidRequest when it is invalid."""
+    return check_conversation_id(path_parameter(event, "conversationId"))
+
+
+def path_parameter(event: Event, name: str) -> str:
+    """Read a parameter from the path, empty when it is not there.
+
+    API Gateway hands it over as it stands in the path: `v3:1a2b` may come as `v3%3A1a2b`.
+    """
+    return unquote((event.get("pathParameters") or {}).get(name, ""))
 
 
 def check_conversation_id(value: object) -> str:
-    """Return an id that is one: a Genesys UUID, a Connect ContactId, a Twilio CallSid, or the like.
+    """Validate an id: a Genesys UUID, a Connect ContactId, a Twilio CallSid, a SIP Call-ID, or the like.
 
-    From here on each log line of the request carries it.
+    From here on each log line of the request carries it. Raises InvalidRequest.
     """
-    if not isinstance(value, str) or not _CONVERSATION_ID.fullmatch(value):
-        raise InvalidRequest("conversationId must have 1 to 80 characters of A-Z a-z 0-9 _ -")
-    logger.thread_safe_append_keys(conversation_id=value)
-    return value
+    text = require_string("conversationId", value)
+    if not _CONVERSATION_ID.fullmatch(text):
+        raise InvalidRequest(
+            f"conversationId must have 1 to {MAXIMUM_ID_LENGTH} characters of A-Z a-z 0-9 . _ : @ -"
+            " and begin with a letter or digit"
+        )
+    logger.thread_safe_append_keys(conversation_id=text)
+    return text
+
+
+def require_string(field: str, value: object) -> str:
+    """Return a field's value if it is a JSON string; the error names the field and what it is instead."""
+    if isinstance(value, str):
+        return value
+    raise InvalidRequest(f"{field} must be a JSON string, not {_json_type(value)}")
+
+
+def _json_type(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number: put it in quotes"
+    return "an array" if isinstance(value, list) else "an object"
 
 
 def json_object(event: Event) -> dict[str, object]:
@@ -132,7 +166,8 @@ def json_value(event: Event) -> object:
         content = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
         if len(content) > MAXIMUM_BODY_BYTES:
             raise RequestTooLarge(f"the body must have at most {MAXIMUM_BODY_BYTES:,} bytes")
-        document = json.loads(content.decode(), parse_constant=_refuse_constant)
+        # With or without a byte-order mark, which some platforms put before a body.
+        document = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
         json.dumps(document, ensure_ascii=False).encode()  # an escaped half of a surrogate pair is no text
     except (ValueError, RecursionError) as error:
         raise InvalidRequest("the body must be JSON in UTF-8") from error

@@ -5,6 +5,7 @@
     │   └── RequestTooLarge      the same, because of its size
     ├── ConversationNotFound     unknown, or expired
     ├── NumberConflict           the conversation is known with another caller number
+    ├── AttributeReserved        a journey of this conversation writes this attribute, and nobody else
     ├── ConfigurationError       the deployment lacks a setting
     └── TemporarilyUnavailable   retrying helps
         ├── StoreUnavailable     DynamoDB did not do it
@@ -47,6 +48,12 @@ class NumberConflict(ConversationError):
     """The conversation was started with another caller number."""
 
     code = "CALLER_NUMBER_CONFLICT"
+
+
+class AttributeReserved(ConversationError):
+    """A journey of this conversation has declared the attribute as its own; nothing was written."""
+
+    code = "ATTRIBUTE_RESERVED"
 
 
 class ConfigurationError(ConversationError):

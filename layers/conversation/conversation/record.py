@@ -43,11 +43,17 @@ class Conversation:
     """One call or chat, as it stands in the table.
 
     `caller_number` is E.164, or None when the caller withheld it. `identity` and the values of
-    `other_matches` are flat maps of text: source, customerId, displayName, firstName, lastName, segment.
-    `claim` tells which request may start the execution; `execution_arn` is known once one has.
+    `other_matches` are flat maps of strings (source, customerId, displayName, firstName, lastName, segment)
+    and of `candidates`, a number. `claim` tells which request may start the execution; `execution_arn` is
+    known once one has.
+
+    `start_id` tells this conversation from an earlier or later one with the same id: whatever belongs to it
+    refers to both. It is None in items that the release before start ids wrote. `journey_attributes` are the
+    attributes that its journeys have declared as their own; clients may delete `deletable_attributes`.
     """
 
     conversation_id: str
+    start_id: str | None
     status: Status
     caller_number: str | None
     started_at: datetime
@@ -56,10 +62,13 @@ class Conversation:
     expires_at: datetime
     concluded_at: datetime | None = None
     reason: str | None = None
-    identity: Mapping[str, str] | None = None
+    identity: Mapping[str, str | int] | None = None
     sources: Mapping[str, SourceStatus] = field(default_factory=dict)
-    other_matches: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    other_matches: Mapping[str, Mapping[str, str | int]] = field(default_factory=dict)
     attributes: Mapping[str, str] = field(default_factory=dict)
+    journeys: frozenset[str] = frozenset()
+    journey_attributes: frozenset[str] = frozenset()
+    deletable_attributes: frozenset[str] = frozenset()
     claim: StartClaim | None = None
     execution_arn: str | None = None
 

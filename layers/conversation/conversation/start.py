@@ -14,6 +14,7 @@ claim may run out meanwhile: after a slow write a request claims anew, before an
 from __future__ import annotations
 
 import json
+import secrets
 import time
 import uuid
 from dataclasses import dataclass, replace
@@ -91,7 +92,7 @@ def start(
                 conversation = replace(conversation, claim=mine)
                 continue
         time.sleep(_POLL_SECONDS)
-        conversation = store.read(conversation.conversation_id)
+        conversation = store.read_start(conversation.conversation_id, conversation.start_id)
     return Started(conversation, is_new=existing is None)
 
 
@@ -101,6 +102,7 @@ def _new_conversation(
     withheld = request.caller_number is None
     return Conversation(
         conversation_id=request.conversation_id,
+        start_id=secrets.token_hex(8),
         status=Status.NOT_FOUND if withheld else Status.ONGOING,
         reason=WITHHELD_NUMBER if withheld else None,
         caller_number=request.caller_number,
@@ -135,7 +137,7 @@ def _execute(
         reason = aws.reason(error)
         raise StartUnavailable(f"Step Functions did not start ({reason}); send the request again") from error
     try:
-        store.mark_started(conversation.conversation_id, execution["executionArn"])
+        store.mark_started(conversation.conversation_id, conversation.start_id, execution["executionArn"])
     except StoreUnavailable:
         # The execution runs. A repeated start may run a second one, which changes nothing.
         logger.warning("execution started but not noted", conversation_id=conversation.conversation_id)
@@ -150,9 +152,11 @@ def _release(conversation: Conversation, claim: StartClaim, store: ConversationS
 
 
 def _execution_input(conversation: Conversation) -> str:
+    start = {} if conversation.start_id is None else {"startId": conversation.start_id}
     return json.dumps(
         {
             "conversationId": conversation.conversation_id,
+            **start,
             "callerNumber": conversation.caller_number,
             "deadlineAt": timestamps.to_text(conversation.deadline_at),
         }

@@ -10,6 +10,9 @@ All of these writes carry the condition `status = ONGOING`, so exactly one of th
 machine's also carry `deadlineAt > now`. A reader that finds ONGOING past the deadline does not merely
 say TIMED_OUT: it writes it first, because a conclusion that is on its way at that moment would otherwise
 land behind its back and the next reader would see another final status.
+
+An id may come again, once a conversation has expired or was erased. What was on its way for the earlier one
+must not reach the later one: every write and every repeated read names the start that it belongs to.
 """
 
 from __future__ import annotations
@@ -21,14 +24,14 @@ from typing import TYPE_CHECKING, cast
 from botocore.exceptions import BotoCoreError, ClientError
 
 from conversation import aws, timestamps
-from conversation.attributes import MAXIMUM_COUNT, MAXIMUM_TOTAL_BYTES, Plan, plan_change, total_bytes
+from conversation.attributes import Plan, plan_change, plan_client_change, total_bytes
 from conversation.errors import ConversationNotFound, StoreUnavailable
 from conversation.observability import count, logger
 from conversation.record import Conversation, SourceStatus, StartClaim, Status
 from conversation.settings import StoreSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, UniversalAttributeValueTypeDef
@@ -85,7 +88,7 @@ class ConversationStore:
         return self.as_it_stands(existing)
 
     def read(self, conversation_id: str) -> Conversation:
-        """Read a conversation.
+        """Read the conversation that has this id now.
 
         Raises ConversationNotFound when it is unknown or has expired.
         """
@@ -100,8 +103,21 @@ class ConversationStore:
             raise _not_found(conversation_id)
         return self.as_it_stands(conversation)
 
+    def read_start(self, conversation_id: str, start_id: str | None) -> Conversation:
+        """Read the conversation that began with this start.
+
+        Raises ConversationNotFound when it is no longer kept, though the id may have come again.
+        """
+        conversation = self.read(conversation_id)
+        if conversation.start_id != start_id:
+            raise _not_found(conversation_id)
+        return conversation
+
     def as_it_stands(self, conversation: Conversation) -> Conversation:
-        """Conclude a conversation whose deadline has passed, or return it, or what has concluded it."""
+        """Conclude a conversation whose deadline has passed, or return it, or what has concluded it.
+
+        Raises ConversationNotFound when it is no longer kept.
+        """
         now = timestamps.now()
         return self._time_out(conversation, now) if conversation.is_overdue(now) else conversation
 
@@ -127,52 +143,129 @@ class ConversationStore:
             {":mine": _text(mine.token), ":now": _moment(timestamps.now())},
         )
 
-    def mark_started(self, conversation_id: str, execution_arn: str) -> None:
+    def mark_started(self, conversation_id: str, start_id: str | None, execution_arn: str) -> None:
         """Note which execution works for the conversation, so that a repeated start starts no other."""
+        values: Values = {":arn": _text(execution_arn)}
+        condition = "attribute_exists(conversationId) AND attribute_not_exists(executionArn)"
         self._update(
             conversation_id,
             "SET executionArn = :arn",
-            "attribute_exists(conversationId) AND attribute_not_exists(executionArn)",
-            {":arn": _text(execution_arn)},
+            f"{condition} AND {_same_start(start_id, values)}",
+            values,
         )
 
-    def join(self, conversation_id: str, journey: str) -> None:
-        """Note that a journey follows the conversation: the table's stream tells it of every later change.
+    def join(
+        self, conversation_id: str, journey: str, own: frozenset[str], deletable: frozenset[str]
+    ) -> Conversation:
+        """Note that a journey follows the conversation, and which attributes are its own from now on.
 
-        Raises ConversationNotFound.
+        The table's stream tells the journey of every later change. What clients have written under the names
+        in `own` before is removed; of these, they may delete the `deletable` ones. Returns the conversation
+        as it is then. Raises ConversationNotFound.
         """
-        if not self._update(
+        seen: Conversation | None = None
+        for _ in range(_MAXIMUM_CONFLICTS):
+            joined, conversation = self._join(conversation_id, journey, own, deletable, seen)
+            if joined or journey in conversation.journeys:
+                return self.as_it_stands(conversation)
+            seen = conversation
+        raise StoreUnavailable("too many writers changed the same attributes; send the request again")
+
+    def _join(
+        self,
+        conversation_id: str,
+        journey: str,
+        own: frozenset[str],
+        deletable: frozenset[str],
+        seen: Conversation | None,
+    ) -> tuple[bool, Conversation]:
+        """Join if clients have written nothing under the own names but what was seen, which is removed."""
+        adds = {"journeys": {journey}, "journeyAttributes": own, "deletableAttributes": deletable}
+        adds = {name: members for name, members in adds.items() if members}
+        update = [f"#{name} :{name}" for name in adds]
+        names = {f"#{name}": name for name in adds}
+        values: Values = {
+            ":now": _epoch(timestamps.now()),
+            **{f":{name}": {"SS": sorted(members)} for name, members in adds.items()},
+        }
+        conditions = ["expiresAt > :now"]
+        removed: dict[str, str] = {}
+        # What a journey that has joined before has written there is no client's word.
+        for index, name in enumerate(sorted(own - (seen.journey_attributes if seen else frozenset()))):
+            names["#attributes"], names[f"#name{index}"] = "attributes", name
+            value = seen.attributes.get(name) if seen else None
+            if value is None:
+                conditions.append(f"attribute_not_exists(#attributes.#name{index})")
+            else:
+                removed[f"#attributes.#name{index}"] = name
+                values[f":old{index}"] = _text(value)
+                conditions.append(f"#attributes.#name{index} = :old{index}")
+        if seen and removed:
+            update.append("attributeBytes :bytes")
+            size = total_bytes({name: seen.attributes[name] for name in removed.values()})
+            values[":bytes"] = _number(-size)
+        return self._write(
             conversation_id,
-            "ADD journeys :journey",
-            "expiresAt > :now",
-            {":journey": {"SS": [journey]}, ":now": _epoch(timestamps.now())},
-        ):
-            raise _not_found(conversation_id)
+            f"ADD {', '.join(update)}" + (f" REMOVE {', '.join(removed)}" if removed else ""),
+            " AND ".join(conditions),
+            names,
+            values,
+        )
 
     def change_attributes(self, conversation_id: str, change: Mapping[str, str | None]) -> Conversation:
-        """Set the attributes that have a text and delete those that have None; touch no other.
+        """Set attributes for a client, delete those that have None, touch no other.
 
-        Raises ConversationNotFound, InvalidRequest when the conversation would hold too many attributes,
-        and RequestTooLarge when they would be too long together.
+        Raises ConversationNotFound, AttributeReserved for a journey's own attribute, InvalidRequest when
+        clients would have written too many attributes, and RequestTooLarge when they would be too long.
         """
-        conversation = self.read(conversation_id)
+        return self._change_attributes(
+            lambda: self.read(conversation_id),
+            lambda seen: plan_client_change(
+                seen.attributes, change, seen.journey_attributes, seen.deletable_attributes
+            ),
+        )
+
+    def change_journey_attributes(
+        self, conversation_id: str, start_id: str | None, change: Mapping[str, str | None]
+    ) -> Conversation:
+        """Do the same for a journey of the conversation that began with this start, within its larger room.
+
+        Raises ConversationNotFound, InvalidRequest, and RequestTooLarge.
+        """
+        return self._change_attributes(
+            lambda: self.read_start(conversation_id, start_id),
+            lambda seen: plan_change(seen.attributes, change),
+        )
+
+    def _change_attributes(
+        self, read: Callable[[], Conversation], make_plan: Callable[[Conversation], Plan | None]
+    ) -> Conversation:
+        conversation = read()
         for _ in range(_MAXIMUM_CONFLICTS):
-            plan = plan_change(conversation.attributes, change)
+            plan = make_plan(conversation)
             if plan is None:
                 return self.as_it_stands(conversation)
-            written, conversation = self._write_attributes(conversation_id, plan)
+            written, found = self._write_attributes(conversation, plan)
+            if found.start_id != conversation.start_id:
+                raise _not_found(conversation.conversation_id)
+            conversation = found
             if written:
                 return self.as_it_stands(conversation)
         raise StoreUnavailable("too many writers changed the same attributes; send the request again")
 
-    def _write_attributes(self, conversation_id: str, plan: Plan) -> tuple[bool, Conversation]:
+    def _write_attributes(self, seen: Conversation, plan: Plan) -> tuple[bool, Conversation]:
         """Write one plan if what it was made from still stands; return the conversation as it is then."""
         now = timestamps.now()
         names = {"#attributes": "attributes"}
         values: Values = {":updatedAt": _moment(now), ":bytes": _number(plan.byte_delta), ":now": _epoch(now)}
         sets = ["updatedAt = :updatedAt", "attributeBytes = attributeBytes + :bytes"]
         removes: list[str] = []
-        conditions = ["expiresAt > :now"]
+        conditions = ["expiresAt > :now", _same_start(seen.start_id, values)]
+        if seen.journey_attributes:
+            values[":journeys"] = {"SS": sorted(seen.journey_attributes)}
+            conditions.append("journeyAttributes = :journeys")
+        else:
+            conditions.append("attribute_not_exists(journeyAttributes)")
         for index, (name, new) in enumerate(plan.after.items()):
             old = plan.before[name]
             path = f"#attributes.#name{index}"
@@ -188,22 +281,36 @@ class ConversationStore:
                 values[f":new{index}"] = _text(new)
                 sets.append(f"{path} = :new{index}")
         if plan.count_delta > 0:
-            values[":countRoom"] = _number(MAXIMUM_COUNT - plan.count_delta)
+            values[":countRoom"] = _number(plan.room.count)
             conditions.append("size(#attributes) <= :countRoom")
         if plan.byte_delta > 0:
-            values[":byteRoom"] = _number(MAXIMUM_TOTAL_BYTES - plan.byte_delta)
+            values[":byteRoom"] = _number(plan.room.bytes)
             conditions.append("attributeBytes <= :byteRoom")
+        return self._write(
+            seen.conversation_id,
+            f"SET {', '.join(sets)}" + (f" REMOVE {', '.join(removes)}" if removes else ""),
+            " AND ".join(conditions),
+            names,
+            values,
+        )
+
+    def _write(
+        self, conversation_id: str, update: str, condition: str, names: Mapping[str, str], values: Values
+    ) -> tuple[bool, Conversation]:
+        """Make one conditional update; return whether its condition held, and the conversation as it is then.
+
+        Raises ConversationNotFound when that is no longer kept.
+        """
         try:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key={"conversationId": {"S": conversation_id}},
-                UpdateExpression=f"SET {', '.join(sets)}"
-                + (f" REMOVE {', '.join(removes)}" if removes else ""),
-                ConditionExpression=" AND ".join(conditions),
-                ExpressionAttributeNames=names,
+                UpdateExpression=update,
+                ConditionExpression=condition,
                 ExpressionAttributeValues=values,
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                ExpressionAttributeNames=names,
             )
         except ClientError as error:
             conversation = _from_item(_item_behind(error))
@@ -216,23 +323,27 @@ class ConversationStore:
 
     def _time_out(self, conversation: Conversation, now: datetime) -> Conversation:
         """Conclude an overdue conversation, or return what concluded it in the meantime."""
+        values: Values = {
+            ":timedOut": _text(Status.TIMED_OUT),
+            ":ongoing": _text(Status.ONGOING),
+            ":now": _moment(now),
+        }
         try:
             answer = self._client.update_item(
                 TableName=self._table,
                 Key={"conversationId": {"S": conversation.conversation_id}},
                 UpdateExpression="SET #status = :timedOut, concludedAt = deadlineAt, updatedAt = :now",
-                ConditionExpression="#status = :ongoing",
+                ConditionExpression=f"#status = :ongoing AND {_same_start(conversation.start_id, values)}",
                 ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues={
-                    ":timedOut": _text(Status.TIMED_OUT),
-                    ":ongoing": _text(Status.ONGOING),
-                    ":now": _moment(now),
-                },
+                ExpressionAttributeValues=values,
                 ReturnValues="ALL_NEW",
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         except ClientError as error:
-            return _from_item(_item_behind(error))
+            concluded = _from_item(_item_behind(error))
+            if concluded.start_id != conversation.start_id:
+                raise _not_found(conversation.conversation_id) from error
+            return concluded
         except BotoCoreError as error:
             raise _unavailable(error) from error
         logger.warning("identification timed out", conversation_id=conversation.conversation_id)
@@ -256,6 +367,14 @@ class ConversationStore:
         except BotoCoreError as error:
             raise _unavailable(error) from error
         return True
+
+
+def _same_start(start_id: str | None, values: Values) -> str:
+    """The condition that the item is still of this start, and its value among `values`."""
+    if start_id is None:  # written by the release before start ids
+        return "attribute_not_exists(startId)"
+    values[":startId"] = _text(start_id)
+    return "startId = :startId"
 
 
 def _is_condition_failure(error: ClientError) -> bool:
@@ -314,6 +433,8 @@ def _to_item(conversation: Conversation) -> Values:
         "attributes": _texts(conversation.attributes),
         "attributeBytes": _number(total_bytes(conversation.attributes)),
     }
+    if conversation.start_id is not None:
+        item["startId"] = _text(conversation.start_id)
     if conversation.caller_number is not None:
         item["callerNumber"] = _text(conversation.caller_number)
     if conversation.reason is not None:
@@ -334,6 +455,7 @@ def _from_item(item: Item) -> Conversation:
     )
     return Conversation(
         conversation_id=item["conversationId"]["S"],
+        start_id=item["startId"]["S"] if "startId" in item else None,
         status=Status(item["status"]["S"]),
         caller_number=item["callerNumber"]["S"] if "callerNumber" in item else None,
         started_at=timestamps.from_text(item["startedAt"]["S"]),
@@ -342,10 +464,13 @@ def _from_item(item: Item) -> Conversation:
         expires_at=datetime.fromtimestamp(int(item["expiresAt"]["N"]), UTC),
         concluded_at=timestamps.from_text(item["concludedAt"]["S"]) if "concludedAt" in item else None,
         reason=item["reason"]["S"] if "reason" in item else None,
-        identity=_from_texts(item["identity"]) if "identity" in item else None,
+        identity=_identity(item["identity"]) if "identity" in item else None,
         sources={source: SourceStatus(status) for source, status in _from_texts(item["sources"]).items()},
-        other_matches={source: _from_texts(match) for source, match in item["otherMatches"]["M"].items()},
+        other_matches={source: _identity(match) for source, match in item["otherMatches"]["M"].items()},
         attributes=_from_texts(item["attributes"]),
+        journeys=_names(item, "journeys"),
+        journey_attributes=_names(item, "journeyAttributes"),
+        deletable_attributes=_names(item, "deletableAttributes"),
         claim=claim,
         execution_arn=item["executionArn"]["S"] if "executionArn" in item else None,
     )
@@ -353,3 +478,14 @@ def _from_item(item: Item) -> Conversation:
 
 def _from_texts(value: AttributeValueTypeDef) -> dict[str, str]:
     return {key: inner["S"] for key, inner in value["M"].items()}
+
+
+def _identity(value: AttributeValueTypeDef) -> dict[str, str | int]:
+    """Read an identity; one that the release before has written stands for one customer."""
+    texts = {key: inner["S"] for key, inner in value["M"].items() if "S" in inner}
+    candidates = int(value["M"].get("candidates", {"N": "1"})["N"])
+    return {**texts, "candidates": candidates}
+
+
+def _names(item: Item, attribute: str) -> frozenset[str]:
+    return frozenset(item[attribute]["SS"]) if attribute in item else frozenset()

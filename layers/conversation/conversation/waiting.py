@@ -23,9 +23,10 @@ def read_when_ended(store: ConversationStore, conversation_id: str, seconds: int
     Raises ConversationNotFound and StoreUnavailable.
     """
     give_up_at = time.monotonic() + seconds
+    conversation = store.read(conversation_id)
     while True:
-        conversation = store.read(conversation_id)
         remaining = give_up_at - time.monotonic()
         if conversation.status is not Status.ONGOING or remaining <= 0:
             return conversation
         time.sleep(min(_POLL_SECONDS, remaining))
+        conversation = store.read_start(conversation_id, conversation.start_id)
