@@ -7,8 +7,8 @@ The index `open` (openShard, dueAt; keys only) holds the workflows that may stil
 what is over leaves it. Its partition key spreads them over a few partitions, its sort key is when a worker
 must look: so due work and live positions are queries, and no Scan is ever needed. `writer` tells a commit
 whose answer was lost, and which the SDK sent again, from somebody else's. What is over may carry `expiresAt`,
-for the table's time to live; `keepSeconds` tells whoever ends it how long it is to be kept. A workflow with an
-end of its life, `endsAt`, carries `expiresAt` from its start: it goes, even if nobody can end it.
+for the table's time to live; `keepSeconds` tells whoever ends it how long it is to be kept. What has an end
+of its life, `endsAt`, carries `expiresAt` from its start: it goes, even if nobody can end it.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ SHARDS = 4  # a partition of the index takes 1,000 writes a second; changing thi
 MOST_BYTES = (
     390_000  # DynamoDB refuses an item above 400 KB; the rest is for the index and for counting errors
 )
-# After its end a workflow has that long to be cancelled and torn down, which is what the engine takes at most.
+# After its end a workflow has that long to be cancelled and torn down; so long the engine tries it at most.
 # Then it is gone, over or not.
 END_SECONDS = 3600
 NEVER = 9_999_999_999  # dueAt of a workflow that no timer will wake: the index needs a value
@@ -68,9 +68,9 @@ class DynamoDBStore:
 
     The table has the key `workflowId` and the index `open` (`openShard`, `dueAt`, keys only). keep_seconds:
     how long a workflow that is over is kept, if the table's time to live is on `expiresAt`; without it, as
-    long as the store had it that wrote the workflow before. A workflow started with `ends_at` is kept until an
-    hour after that at the latest, also while it is not over. Raises StoreUnavailable when DynamoDB does not do
-    its part, and RecordTooLarge for more than 390,000 bytes.
+    long as the store had it that wrote the workflow before. A workflow started with `ends_at` is kept until
+    an hour after that at the latest, even if it is not over. Raises StoreUnavailable when DynamoDB does not
+    do its part, and RecordTooLarge for more than 390,000 bytes.
     """
 
     def __init__(
@@ -176,13 +176,13 @@ class DynamoDBStore:
         return None
 
     def _bury(self, item: Mapping[str, AttributeValueTypeDef]) -> None:
-        """What has expired and was never over leaves the index, and what it knew goes, before DynamoDB does it.
+        """What has expired and was not over leaves the index and loses its data, before DynamoDB deletes it.
 
-        A hint: whatever fails here is tried by the next who looks, until DynamoDB has deleted it.
+        When that fails, the next who looks tries it again.
         """
         if "openShard" not in item:
             return
-        left = {name: item[name] for name in ("workflowId", "workflow", "version", "expiresAt") if name in item}
+        left = {name: item[name] for name in ("workflowId", "workflow", "version", "expiresAt")}
         left |= {"status": {"S": str(Status.CANCELLED)}, "state": {"S": "{}"}, "progress": {"S": "{}"}}
         with suppress(ClientError, BotoCoreError):
             self._client.put_item(

@@ -131,8 +131,8 @@ class Engine:
 
             snapshot = engine.start(Approval(user="ada"), workflow_id="request-7")
 
-        ends_at: the end of its life, in seconds since the epoch. Whatever it is at then, it is cancelled; what
-        can't be torn down within an hour is given up. A step that runs at that moment comes to its end first.
+        ends_at: the end of its life, in seconds since the epoch. Whatever it is at then, it is cancelled;
+        what can't be torn down within an hour is given up. A step that runs at that moment is not cut off.
 
         Starting the same id again runs nothing twice and returns the workflow as it is (`created` is False).
         Raises StateError or DefinitionError, with nothing stored, when the workflow can't begin, and
@@ -174,10 +174,7 @@ class Engine:
         if record.queued or not self._leased(record):
             try:
                 session = self._session(record, budget)
-                if session is None:
-                    record = self._put_aside(record)
-                else:
-                    record = self._attend(session, session.run)
+                record = self._put_aside(record) if session is None else self._attend(session, session.run)
             except VersionConflict:  # somebody else was faster, and runs it now
                 record = self._load(workflow_id)
         return self._snapshot(record)
@@ -234,8 +231,8 @@ class Engine:
             raise ValueError(f"event_id must be some text, not {event_id!r}")
         text = encode(payload, f"the payload of event {event!r}", _refused)
         if len(text.encode()) > MOST_EVENT_BYTES:
-            message = f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes"
-            raise PayloadTooLarge(message, brief=message)
+            long = f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes"
+            raise PayloadTooLarge(long, brief=long)
         clock = self.machinery.clock
         sender = uuid.uuid4().hex
         message = Event(event, text, thread, event_id or f"stepmark-{sender}", 0.0, sender=sender)
@@ -550,10 +547,10 @@ class Engine:
 def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | None) -> Snapshot:
     """A record as a Snapshot; the names of events come from the tree, as far as there is one."""
     threads = {key: _thread(thread, tree) for key, thread in progress.threads.items()}
-    errors = [(progress.error, progress.brief or progress.error)] if progress.error else []
-    places = sorted(progress.places(), key=lambda each: not each[1].parked)
-    errors += [(trouble.error, trouble.brief_error(place)) for place, trouble in places if trouble.error]
-    error, brief = errors[0] if errors else (None, None)
+    error, brief = progress.error, progress.brief or progress.error
+    for place, trouble in sorted(progress.places(), key=lambda each: not each[1].parked):
+        if not error:
+            error, brief = trouble.error, trouble.brief_error(place)
     return Snapshot(
         workflow_id=record.workflow_id,
         workflow=record.workflow,

@@ -106,7 +106,9 @@ class Trouble:
 
     def brief_error(self, place: str) -> str | None:
         """The last error by its place and its type, without what an exception says."""
-        return self.error and (place if self.brief is None else self.error[: self.brief])
+        if self.error is None:
+            return None
+        return place if self.brief is None else self.error[: self.brief]
 
 
 def _trouble(trouble: Trouble) -> list[Any] | None:
@@ -117,7 +119,10 @@ def _trouble(trouble: Trouble) -> list[Any] | None:
 
 
 def _from_trouble(stored: list[Any] | None) -> Trouble:
-    return Trouble() if stored is None else Trouble(*stored[:3], bool(stored[3]), *stored[4:5])
+    if stored is None:
+        return Trouble()
+    brief = stored[4] if len(stored) > 4 else None  # noqa: PLR2004 - the release before had four
+    return Trouble(stored[0], stored[1], stored[2], bool(stored[3]), brief)
 
 
 @dataclass(slots=True)
@@ -240,7 +245,7 @@ class Progress:
             found += [(teardown.event, teardown.trouble) for teardown in self.teardowns]
         return found
 
-    def to_json(self) -> str:
+    def to_json(self) -> str:  # noqa: C901 - one case a field
         """As text; what has its default is left out."""
         stored: dict[str, Any] = {"threads": [_thread(thread) for thread in self.threads.values()]}
         if self.events:

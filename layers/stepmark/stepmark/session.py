@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     type Work = partial[None]
 
 MOST_CUT_OFF = 20
-# What a workflow's end finds to be torn down is tried for that long, then given up: it must not keep the data.
+# What is left to be torn down at a workflow's end is tried for that long: it must not keep the data for ever.
 GIVE_UP_SECONDS = 3600.0
 MAILBOX_SECONDS = 0.5  # how often a session that only waits for long steps looks for new events
 

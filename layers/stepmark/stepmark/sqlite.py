@@ -56,7 +56,8 @@ class SqliteStore:
 
     Processes on one machine may share the file; a network file system will not do. A new file is its owner's
     alone (0600), and so is what SQLite puts beside it; one that is there keeps the rights that it has.
-    busy_seconds: how long a commit waits for another process's. Raises StoreUnavailable when the file can't be read or written.
+    busy_seconds: how long a commit waits for another process's. Raises StoreUnavailable when the file can't
+    be read or written.
     """
 
     on_one_machine = True  # the engine may judge by a process whether a lease's holder lives
