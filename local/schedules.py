@@ -1,7 +1,7 @@
 """What the emulator gets wrong about schedules: it takes each for one of the group `default`.
 
-So a role that may create, update and delete schedules in the stack's own group, which is what AWS asks for, is
-refused. Here the same roles get the same rights for the group that the emulator believes in.
+So a role that may create, update and delete schedules in the stack's own group, which is what AWS asks for,
+is refused. Here the same roles get the same rights for the group that the emulator believes in.
 """
 
 import json

@@ -7,8 +7,8 @@ A message is {"workflowId", "dueAt"}; whoever receives one that is not due yet c
 wake-up that can't be sent is logged and dropped: the store's due_at has the truth, and a sweep over it finds
 the work.
 
-A workflow has one schedule at most, called after its id: a new time replaces the old, `forget` deletes it. One
-that could not be deleted sends a wake-up for nothing and deletes itself then, as each does that fires.
+A workflow has one schedule at most, called after its id: a new time replaces the old, `forget` deletes it.
+One that could not be deleted sends a wake-up for nothing and deletes itself then, as each does that fires.
 """
 
 from __future__ import annotations
