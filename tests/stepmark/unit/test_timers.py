@@ -36,7 +36,7 @@ class Keeper:
     clock: VirtualClock
     kept: dict[str, float] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
-    before_wake: Callable[[], None] | None = None
+    before_wake: Callable[[], object] | None = None
     far_seconds: float = 900.0
 
     def wake(self, workflow_id: str, at: float) -> None:
