@@ -259,7 +259,7 @@ class Engine:
             record = self._load(workflow_id)
             try:
                 session = self._session(record)
-                if session is None:
+                if session is None or (session.broken and read_or_none(record.state) is None):
                     return self._snapshot(self._close_unread(record))
                 if session.progress.ended is not None and not session.over(self.machinery.clock.now()):
                     return self._snapshot(record)
