@@ -3,10 +3,9 @@
 import json
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -38,6 +37,9 @@ from stepmark.cli import main
 from stepmark.testing import VirtualClock
 from stepmark.values import MAX_DEPTH, encode, nested_too_deep, too_deep
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 
 def nested(levels: int, kind: str = "list", inside: Any = 1) -> Any:
     value = inside
@@ -61,7 +63,7 @@ class Box(Handler[Any, Any]):
         return Taken.value if request.state.where == "setup" else None
 
     def handle(self, request: Request[Any], payload: Any) -> Any:
-        return request.setup_data
+        return [request.setup_data, payload]
 
 
 class Seen(Observation[Any]):
