@@ -231,19 +231,22 @@ class Progress:
 
     def troubles(self) -> list[Trouble]:
         """What has happened so far to every piece of work."""
-        return [trouble for _, trouble in self.places()]
+        found = [thread.trouble for thread in self.threads.values()]
+        for thread in self.threads.values():
+            if thread.awaited:
+                found += [awaited.trouble for awaited in thread.awaited.values()]
+        if self.events:
+            found += [event.trouble for event in self.events]
+        if self.teardowns:
+            found += [teardown.trouble for teardown in self.teardowns]
+        return found
 
     def places(self) -> list[tuple[str, Trouble]]:
         """The same, each with the name of where it has happened."""
-        found = [(thread.at, thread.trouble) for thread in self.threads.values()]
-        for thread in self.threads.values():
-            if thread.awaited:
-                found += [(name, awaited.trouble) for name, awaited in thread.awaited.items()]
-        if self.events:
-            found += [(event.event, event.trouble) for event in self.events]
-        if self.teardowns:
-            found += [(teardown.event, teardown.trouble) for teardown in self.teardowns]
-        return found
+        names = [thread.at for thread in self.threads.values()]
+        names += [name for thread in self.threads.values() for name in thread.awaited]
+        names += [event.event for event in self.events] + [teardown.event for teardown in self.teardowns]
+        return list(zip(names, self.troubles(), strict=True))
 
     def to_json(self) -> str:  # noqa: C901 - one case a field
         """As text; what has its default is left out."""

@@ -140,7 +140,7 @@ class Session:
 
     def plan(self, now: float) -> Work | None:
         """The next piece of work, or None. Steps that run alongside come first: they take nobody's turn."""
-        if self.over(now):
+        if self.progress.ends_at is not None and self.over(now):
             return partial(self._end)
         if self._tree is None:
             return None
@@ -212,7 +212,7 @@ class Session:
         Under way are a step that has run alongside, the delivery of the event whose sender waits in this
         call, and the arrival of a thread where it has to wait.
         """
-        if self.over(now):
+        if self.progress.ends_at is not None and self.over(now):
             return partial(self._end)
         if self._flights:
             self._drop_stale_flights()
@@ -619,9 +619,11 @@ class Session:
 
     def _write(self, now: float, *, held: bool, queued: bool = False) -> None:
         status = self._status(now, running=held)
-        due_at = None if held else self._due(now)
-        if not (held or queued):
-            self.ledger.set_timer(self.progress, due_at, self._times(now))
+        due_at = None
+        if not held:
+            due_at = self._due(now)
+            if not queued:
+                self.ledger.set_timer(self.progress, due_at, self._times(now))
         self.ledger.write(status, self.text, self.progress, due_at=due_at, held=held, queued=queued)
 
     def _post_outbox(self) -> None:
@@ -659,8 +661,8 @@ class Session:
         thread.trouble.failed_with(thread.at, error, text_of(error))
 
     def _status(self, now: float, *, running: bool) -> Status:
-        ended, ends_at = self.progress.ended, self.progress.ends_at
-        if ended is not None and ends_at is not None and now >= ends_at:
+        ended = self.progress.ended
+        if ended is not None and self.progress.ends_at is not None and now >= self.progress.ends_at:
             return ended  # what can't be torn down is given up by itself
         troubles = [trouble for trouble in self.progress.troubles() if trouble.attempt or trouble.parked]
         if any(trouble.parked for trouble in troubles):
@@ -686,10 +688,11 @@ class Session:
             if not thread.trouble.parked:
                 times += [awaited.fire_at for awaited in thread.awaited.values()]
         ends_at = self.progress.ends_at
-        if ends_at is not None and self.progress.ended is None:
-            times.append(ends_at)
-        elif ends_at is not None and self.progress.teardowns:
-            times.append(ends_at + GIVE_UP_SECONDS)
+        if ends_at is not None:
+            if self.progress.ended is None:
+                times.append(ends_at)
+            elif self.progress.teardowns:
+                times.append(ends_at + GIVE_UP_SECONDS)
         return [at for at in times if at is not None and at > now]
 
 
