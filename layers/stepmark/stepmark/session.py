@@ -68,6 +68,8 @@ class Session:
         self.workflow_id = record.workflow_id
         self.progress = Progress.from_json(record.progress)
         self.ledger = Ledger(machinery, record, len(self.progress.events))
+        if record.lease_owner is not None and not record.queued:
+            self.ledger.doubt_timer(self.progress)  # of one who is dead, or is about to lose the workflow
         self.text = record.state
         self.event: Event | None = None  # the event whose sender waits in this very call
         self.fleeting = False  # nobody can ask for its output again
@@ -282,7 +284,6 @@ class Session:
         """Become the one who runs the workflow, or raise VersionConflict."""
         if self.ledger.record.lease_owner is not None:  # who had it has never given it back
             self.progress.cut_off += 1
-            self.ledger.doubt_timer(self.progress)
             if self.progress.cut_off > MOST_CUT_OFF:
                 self._park_steps()
         self._write(self.clock.now(), held=True)
@@ -503,8 +504,6 @@ class Session:
     def cancel(self) -> None:
         """End the workflow now, whoever runs it."""
         now = self.clock.now()
-        if self.ledger.record.lease_owner is not None:
-            self.ledger.doubt_timer(self.progress)
         if self.over(now):
             self._close_for_good(now)
         else:

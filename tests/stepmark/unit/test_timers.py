@@ -282,8 +282,9 @@ class Killed(BaseException):
     """The process dies here."""
 
 
+@pytest.mark.parametrize("then", ["a worker", "an event", "a cancel"])
 @pytest.mark.parametrize("moment", ["before the timer", "after the timer"])
-def test_a_worker_that_dies_over_a_timer_leaves_none_behind(moment: str) -> None:
+def test_a_worker_that_dies_over_a_timer_leaves_none_behind(moment: str, then: str) -> None:
     world = World()
     world.engine.start(Offer(), workflow_id="w")
     world.engine.move("w", "main", "for a minute")
@@ -301,10 +302,15 @@ def test_a_worker_that_dies_over_a_timer_leaves_none_behind(moment: str) -> None
     with pytest.raises(Killed):
         world.engine.move("w", "main", "for an answer")
     world.keeper.wake = wake  # type: ignore[method-assign]
-    world.clock.sleep(20)
-    world.work()
-    assert list(world.keeper.kept) == ["w"]
-    world.engine.callback("w", "stop")
+    if then == "a worker":
+        world.clock.sleep(20)
+        world.work()
+        assert list(world.keeper.kept) == ["w"]
+    elif then == "a cancel":
+        world.engine.cancel("w")
+    if then in {"a worker", "an event"}:
+        world.engine.callback("w", "stop")
+    assert world.engine.get("w").status.closed
     assert world.keeper.kept == {}
 
 
