@@ -50,7 +50,7 @@ def _start(event: Event) -> Response:
 
 
 def _read(event: Event) -> Response:
-    return respond(200, engine().get(workflow_id_in_path(event)).to_dict())
+    return respond(200, engine().get(workflow_id_in_path(event)).to_dict(brief=True))
 
 
 def _send(event: Event) -> Response:
@@ -64,7 +64,7 @@ def _send(event: Event) -> Response:
 def _cancel(event: Event) -> Response:
     snapshot = engine().cancel(workflow_id_in_path(event))
     report(snapshot)
-    return respond(200, snapshot.to_dict())
+    return respond(200, snapshot.to_dict(brief=True))
 
 
 _ROUTES = {

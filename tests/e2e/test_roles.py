@@ -38,9 +38,19 @@ OF_THE_PLATFORM = (
     "iam:PassRole",
 )
 # CloudTrail knows these by their names; the emulator's names them after the request.
-NAMES_OF_THE_EMULATOR = {"scheduler:CreateSchedule": "POST.scheduler"}
-# A journey that begins with a long wait needs it; the one that ships does not.
-NOT_USED = {("journeys_api", "scheduler:CreateSchedule")}
+NAMES_OF_THE_EMULATOR = {
+    "scheduler:CreateSchedule": "POST.scheduler",
+    "scheduler:UpdateSchedule": "PUT.scheduler",
+    "scheduler:DeleteSchedule": "DELETE.scheduler",
+}
+# A journey that begins with a long wait needs it, and one whose long wait gives way to another; the one that
+# ships does not. Its long wait is ended here by a client.
+NOT_USED = {
+    ("journeys_api", "scheduler:CreateSchedule"),
+    ("journeys_api", "scheduler:UpdateSchedule"),
+    ("run_journey", "scheduler:UpdateSchedule"),
+    ("run_journey", "scheduler:DeleteSchedule"),
+}
 # CloudTrail's LookupEvents answers no more at once, and the emulator's has no second page.
 EVENTS_OF_A_PAGE = 50
 CALLER = "+33639986001"

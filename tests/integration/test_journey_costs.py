@@ -68,7 +68,8 @@ def test_one_write_per_step_and_one_read_per_resume(world: World, seen: Calls) -
 
     seen.clear()
     world.settle()
-    assert Counter(seen.made) == {READ: 1, WRITE: 10}
+    # ... and the timer of the wait, which is a schedule for as long as that, is gone with it.
+    assert Counter(seen.made) == {READ: 1, WRITE: 10, "DeleteSchedule": 1}
 
 
 @pytest.mark.parametrize(

@@ -145,3 +145,29 @@ def test_a_crash_while_a_timer_is_set_or_fires_loses_no_timer(cloud: Cloud, seco
     with running(cloud) as world, calls() as seen:
         needed = {"CreateSchedule"} if seconds > 900 else {"SendMessage"}
         crash_everywhere(seen, lambda: time_out(world, seconds), needed)
+
+
+def answer_or_cancel(world: World, *, cancels: bool) -> None:
+    """One call whose supervisor has a day: the schedule for that goes, whoever dies over it."""
+    conversation_id = new_id()
+    world.begin(conversation_id, {"reason": "cancel"})
+    world.identify(conversation_id)
+    repeat(lambda: world.start(conversation_id, {"answer_within_seconds": 86_400}))
+    world.recover(lambda: "too late" in world.get(conversation_id)["waitingFor"])
+    if cancels:
+        repeat(lambda: world.cancel(conversation_id))
+        world.recover(lambda: world.get(conversation_id)["status"] == "CANCELLED")
+    else:
+        answer = repeat(lambda: world.send(conversation_id, "deny", APPROVAL, key="click"))
+        if answer.status == 503:
+            world.recover(lambda: world.get(conversation_id)["status"] == "FINISHED")
+        world.recover(lambda: world.get(conversation_id)["status"] == "FINISHED")
+    assert world.timers() == []
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("cancels", [False, True])
+def test_a_crash_at_any_call_leaves_no_schedule_of_what_is_over(cloud: Cloud, *, cancels: bool) -> None:
+    with running(cloud) as world, calls() as seen:
+        needed = {"CreateSchedule", "DeleteSchedule"}
+        crash_everywhere(seen, lambda: answer_or_cancel(world, cancels=cancels), needed)

@@ -69,13 +69,20 @@ def _answer(error: StepmarkError | JourneyNotFound) -> Response:
     for kind, status, code in HTTP_STATUS:
         if isinstance(error, kind):
             logger.info("request refused", code=code, http_status=status, reason=type(error).__name__)
-            return refuse(status, code, str(error))
+            return refuse(status, code, _message(error))
     report_failed(error)
     return refuse(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "TEMPORARILY_UNAVAILABLE",
         "the journey has to be repaired; send the request again later",
     )
+
+
+def _message(error: StepmarkError | JourneyNotFound) -> str:
+    """What a client is told: of a payload, no word of what a journey's own code has said."""
+    if isinstance(error, PayloadRefused):
+        return error.brief or "the payload does not fit the event; look at what the journey says of it"
+    return str(error)
 
 
 def _answer_failed_handler(error: HandlerFailed) -> Response:

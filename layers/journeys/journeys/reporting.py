@@ -5,6 +5,7 @@ from __future__ import annotations
 from traceback import extract_tb
 from typing import TYPE_CHECKING
 
+from stepmark import StateError
 from stepmark.record import Progress
 
 from conversation.observability import count, logger
@@ -28,7 +29,10 @@ def report(snapshot: Snapshot) -> None:
 
 def report_parked(record: Record) -> None:
     """Log and count that a workflow now waits for a person to repair it; `stepmark show` has its error."""
-    at = sorted(thread.at for thread in Progress.from_json(record.progress).threads.values())
+    try:
+        at = sorted(thread.at for thread in Progress.from_json(record.progress).threads.values())
+    except StateError:
+        at = []  # nobody can read where it is
     logger.error("journey parked", at=at)
     count("JourneyParked")
 

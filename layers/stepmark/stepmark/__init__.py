@@ -1,5 +1,8 @@
 """Durable workflows as plain Python, without replay."""
 
+from stepmark import import_path as _import_path  # noqa: F401 - before any other module is looked for
+
+# isort: split
 from typing import TYPE_CHECKING, Any
 
 from stepmark.check import LivePosition, Problem, check, check_store, live_positions

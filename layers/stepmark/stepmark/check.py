@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from stepmark import waiting
 from stepmark.describe import tree_for
-from stepmark.errors import DefinitionError, StateError, UnknownStatement
+from stepmark.errors import DefinitionError, StateError, UnknownStatement, text_of
 from stepmark.record import Awaited, Progress, Record, Thread
 from stepmark.session import node_of
 from stepmark.shape import build
@@ -31,7 +31,8 @@ class LivePosition:
         LivePosition("request-7", at="for an answer")
 
     thread: its name. go, thread_id: the Go it comes from, and its id. set_up: the events there with a Handler
-    that has been set up. several: its Go was one of several of that name, which differ by their id.
+    that has been set up. several: its Go was one of several of that name, which differ by their id. unread:
+    why the workflow's record can't be read; then the rest says nothing.
     """
 
     workflow_id: str
@@ -41,6 +42,7 @@ class LivePosition:
     thread_id: str | None = None
     set_up: tuple[str, ...] = ()
     several: bool = False
+    unread: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,25 +75,35 @@ def check(
 def check_store(cls: type[Workflow], store: Store) -> list[Problem]:
     """The same over all live workflows of a store, each with the definition that its own state gives.
 
-    A state that the new class can't read, and a definition() that raises on it, are problems too.
+    A state that the new class can't read, a definition() that raises on it, and a record that nobody can
+    read are problems too.
     """
     codec = codec_of(cls)
     problems: list[Problem] = []
     for record in store.live(cls.__workflow_name__):
         try:
             tree = build(codec.load(record.state))
+            found = [_problem(tree, position) for position in _positions(record)]
         except (StateError, DefinitionError) as error:
-            problems.append(Problem(record.workflow_id, str(error)))
+            problems.append(Problem(record.workflow_id, text_of(error)))
+        except Exception as error:  # noqa: BLE001 - one workflow must not hide what is wrong with the others
+            problems.append(Problem(record.workflow_id, f"{type(error).__name__}: {text_of(error)}"))
         else:
-            positions = positions_of(record, Progress.from_json(record.progress))
-            problems += [found for position in positions if (found := _problem(tree, position))]
+            problems += [problem for problem in found if problem is not None]
     return problems
 
 
 def live_positions(store: Store, workflow: str | None = None) -> Iterator[LivePosition]:
     """Where every thread of every live workflow is, of one class by its workflow name, or of all."""
     for record in store.live(workflow):
-        yield from positions_of(record, Progress.from_json(record.progress))
+        yield from _positions(record)
+
+
+def _positions(record: Record) -> list[LivePosition]:
+    try:
+        return positions_of(record, Progress.from_json(record.progress))
+    except StateError as error:
+        return [LivePosition(record.workflow_id, "", unread=str(error))]
 
 
 def positions_of(record: Record, progress: Progress) -> list[LivePosition]:
@@ -118,6 +130,8 @@ def positions_of(record: Record, progress: Progress) -> list[LivePosition]:
 
 
 def _problem(tree: Tree, position: LivePosition) -> Problem | None:
+    if position.unread is not None:
+        return Problem(position.workflow_id, position.unread)
     thread = Thread(position.thread, position.at, position.go, position.thread_id, several=position.several)
     thread.awaited = {name: Awaited(setup=True) for name in position.set_up}
     try:

@@ -10,14 +10,21 @@ from contextlib import closing
 from inspect import isabstract, isclass
 from pathlib import Path
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from stepmark import __version__
 from stepmark.check import Problem, check, check_store
 from stepmark.describe import describe
 from stepmark.diagram import to_mermaid
 from stepmark.engine import Engine
-from stepmark.errors import DefinitionError, StepmarkError, UnknownWorkflow, WorkflowNotFound
+from stepmark.errors import (
+    DefinitionError,
+    StateError,
+    StepmarkError,
+    UnknownWorkflow,
+    WorkflowNotFound,
+    printable,
+)
 from stepmark.ledger import Budget
 from stepmark.record import Progress, Status
 from stepmark.sqlite import SqliteStore
@@ -27,6 +34,7 @@ from stepmark.workflow import Workflow
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from stepmark.record import Record
     from stepmark.store import Store
 
 NOTHING_HERE = Budget(steps=0)  # change the record, leave the work to the workers
@@ -43,11 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = _parser().parse_args(arguments)
     run: Callable[[argparse.Namespace], int] = given.run
-    sys.path.insert(0, str(Path.cwd()))  # as `python -m` does, so that the program's own modules are found
+    # The program's own modules are found there, and none of them in the place of an installed one.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)
     try:
         return run(given)
     except (StepmarkError, _UsageError) as error:
-        print(f"stepmark: {error}", file=sys.stderr)
+        print(f"stepmark: {printable(str(error))}", file=sys.stderr)
         return 2
 
 
@@ -136,22 +146,28 @@ def _describe(given: argparse.Namespace) -> int:
 def _diagram(given: argparse.Namespace) -> int:
     cls = load_class(given.workflow)
     if given.workflow_id is None:
-        print(to_mermaid(cls), end="")
+        _print_lines(to_mermaid(cls))
         return 0
     if given.store is None:
         raise _UsageError("--workflow-id needs --store")
     snapshot = Engine([cls], store=open_store(given.store)).get(given.workflow_id)
-    print(to_mermaid(cls, snapshot), end="")
+    _print_lines(to_mermaid(cls, snapshot))
     return 0
 
 
 def _list(given: argparse.Namespace) -> int:
     for record in open_store(given.store).live(given.name):
         if given.status in {None, record.status}:
-            threads = Progress.from_json(record.progress).threads.values()
-            at = ", ".join(f"{thread.key}: {thread.at}" for thread in threads)
-            print(record.workflow_id, record.workflow, record.status, at, sep="\t")
+            _print_row(record.workflow_id, record.workflow, record.status, _where(record))
     return 0
+
+
+def _where(record: Record) -> str:
+    try:
+        threads = Progress.from_json(record.progress).threads.values()
+    except StateError as error:
+        return f"({error})"
+    return ", ".join(f"{thread.key}: {thread.at}" for thread in threads)
 
 
 def _show(given: argparse.Namespace) -> int:
@@ -171,7 +187,7 @@ def _check(given: argparse.Namespace) -> int:
     if given.all:
         problems += _of_no_class(store, {cls.__workflow_name__ for cls in classes})
     for problem in problems:
-        print(problem.workflow_id, problem.thread or "-", problem.message, sep="\t")
+        _print_row(problem.workflow_id, problem.thread or "-", problem.message)
     print(f"{len(problems)} threads or workflows would be parked", file=sys.stderr)
     for cls in classes:
         try:
@@ -213,14 +229,35 @@ def _worker(given: argparse.Namespace) -> int:
     return 0
 
 
+# What moves a terminal's cursor or turns its writing round never leaves this program as it is: it may come
+# from whoever has named a workflow, sent an event or made a step fail.
+
+
 def _print(value: Any) -> None:
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    print("\n".join(line if line.isprintable() else _escaped(line) for line in lines))
+
+
+def _escaped(json_text: str) -> str:
+    """The same JSON: whatever is no printable character stands in a string, and may be escaped there."""
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json_text)
+
+
+def _print_row(*columns: str) -> None:
+    print(*map(printable, columns), sep="\t")
+
+
+def _print_lines(text: str) -> None:
+    print(*map(printable, text.split("\n")), sep="\n", end="")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="stepmark", description="Look at durable workflows and repair them."
-    )
+    parser = _Parser(prog="stepmark", description="Look at durable workflows and repair them.")
     parser.add_argument("--version", action="version", version=f"stepmark {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

@@ -1,19 +1,21 @@
 """A store in DynamoDB: one item for each workflow, one conditional write for each commit.
 
     workflowId (key) │ workflow │ version │ status │ state │ progress │ dueAt │ leaseOwner │ leaseUntil
-                     │ openShard │ writer │ keepSeconds │ expiresAt
+                     │ openShard │ writer │ keepSeconds │ endsAt │ expiresAt
 
 The index `open` (openShard, dueAt; keys only) holds the workflows that may still change, and nothing else:
 what is over leaves it. Its partition key spreads them over a few partitions, its sort key is when a worker
 must look: so due work and live positions are queries, and no Scan is ever needed. `writer` tells a commit
 whose answer was lost, and which the SDK sent again, from somebody else's. What is over may carry `expiresAt`,
-for the table's time to live; `keepSeconds` tells whoever ends it how long it is to be kept.
+for the table's time to live; `keepSeconds` tells whoever ends it how long it is to be kept. What has an end
+of its life, `endsAt`, carries `expiresAt` from its start: it goes, even if nobody can end it.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from contextlib import suppress
 from functools import cache
 from heapq import merge
 from typing import TYPE_CHECKING, cast
@@ -24,7 +26,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from stepmark.errors import RecordTooLarge, StoreUnavailable, VersionConflict
-from stepmark.record import Record, Status
+from stepmark.record import Record, Status, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -43,6 +45,9 @@ SHARDS = 4  # a partition of the index takes 1,000 writes a second; changing thi
 MOST_BYTES = (
     390_000  # DynamoDB refuses an item above 400 KB; the rest is for the index and for counting errors
 )
+# After its end a workflow has that long to be cancelled and torn down; so long the engine tries it at most.
+# Then it is gone, over or not.
+END_SECONDS = 3600
 NEVER = 9_999_999_999  # dueAt of a workflow that no timer will wake: the index needs a value
 _MOST_KEYS = 100  # of one BatchGetItem
 FIRST_PAUSE, MOST_SECONDS = 0.05, 10.0  # for what BatchGetItem leaves unread; each pause is twice the last
@@ -63,7 +68,8 @@ class DynamoDBStore:
 
     The table has the key `workflowId` and the index `open` (`openShard`, `dueAt`, keys only). keep_seconds:
     how long a workflow that is over is kept, if the table's time to live is on `expiresAt`; without it, as
-    long as the store had it that wrote the workflow before. Raises StoreUnavailable when DynamoDB does not
+    long as the store had it that wrote the workflow before. A workflow started with `ends_at` is kept until
+    an hour after that at the latest, even if it is not over. Raises StoreUnavailable when DynamoDB does not
     do its part, and RecordTooLarge for more than 390,000 bytes.
     """
 
@@ -91,7 +97,10 @@ class DynamoDBStore:
         except (ClientError, BotoCoreError) as error:
             raise _unavailable(error) from error
         item = answer.get("Item")
-        if item is None or _expired(item):
+        if item is None:
+            return None
+        if _expired(item):
+            self._bury(item)
             return None
         if self._keep_seconds is None and "keepSeconds" in item:
             self._kept[workflow_id] = float(item["keepSeconds"]["N"])
@@ -99,7 +108,11 @@ class DynamoDBStore:
 
     def commit(self, record: Record, expected_version: int) -> None:
         writer = secrets.token_hex(8)
-        there = self._put(record, writer, "version = :expected", {":expected": {"N": str(expected_version)}})
+        values: _Values = {":expected": {"N": str(expected_version)}}
+        condition = "version = :expected AND attribute_not_exists(endsAt)"
+        if record.ends_at is not None:  # the same id may have begun a new life at the same version
+            condition, values[":end"] = "version = :expected AND endsAt = :end", _number(record.ends_at)
+        there = self._put(record, writer, condition, values)
         if there is not None and there.get("writer") != {"S": writer}:
             raise VersionConflict(record.workflow_id)
 
@@ -131,10 +144,13 @@ class DynamoDBStore:
         """Write the record if the condition holds, else return the item on which it failed."""
         item: _Item = {**_item(record), "writer": {"S": writer}}
         keep = self._keep_seconds if self._keep_seconds is not None else self._kept.get(record.workflow_id)
+        gone: list[float] = [] if record.ends_at is None else [record.ends_at + END_SECONDS]
         if keep is not None:
             item["keepSeconds"] = {"N": repr(keep)}
             if "openShard" not in item:
-                item["expiresAt"] = {"N": str(int(time.time() + keep))}
+                gone.append(time.time() + keep)
+        if gone:
+            item["expiresAt"] = {"N": str(int(min(*gone, NEVER)))}
         size = _size(item)
         if size > MOST_BYTES:
             raise RecordTooLarge(
@@ -158,6 +174,25 @@ class DynamoDBStore:
         if "openShard" not in item:
             self._kept.pop(record.workflow_id, None)
         return None
+
+    def _bury(self, item: Mapping[str, AttributeValueTypeDef]) -> None:
+        """What has expired and was not over leaves the index and loses its data, before DynamoDB deletes it.
+
+        When that fails, the next who looks tries it again.
+        """
+        if "openShard" not in item:
+            return
+        left = {name: item[name] for name in ("workflowId", "workflow", "version", "expiresAt")}
+        left |= {"status": {"S": str(Status.CANCELLED)}, "state": {"S": "{}"}, "progress": {"S": "{}"}}
+        with suppress(ClientError, BotoCoreError):
+            self._client.put_item(
+                TableName=self._table,
+                Item=cast("_Values", left),
+                ConditionExpression="version = :version AND expiresAt = :expired",
+                ExpressionAttributeValues=cast(
+                    "_Values", {":version": item["version"], ":expired": item["expiresAt"]}
+                ),
+            )
 
     def _open(self, shard: int, until: float | None, limit: int | None) -> Iterator[tuple[float, str]]:
         """When the workflows of one shard are due, and their ids, the most overdue first."""
@@ -190,7 +225,8 @@ class DynamoDBStore:
                 )
             except (ClientError, BotoCoreError) as error:
                 raise _unavailable(error) from error
-            yield from map(_record, answer["Responses"].get(self._table, ()))
+            found = answer["Responses"].get(self._table, ())
+            yield from (_record(item) for item in found if not _expired(item))
             left = answer["UnprocessedKeys"].get(self._table)
             keys = list(left["Keys"]) if left else []
             if keys and time.monotonic() + pause > deadline:
@@ -232,7 +268,13 @@ def _item(record: Record) -> _Item:
         item["leaseOwner"] = {"S": record.lease_owner}
     if record.lease_until is not None:
         item["leaseUntil"] = {"N": repr(record.lease_until)}
+    if record.ends_at is not None:
+        item["endsAt"] = _number(record.ends_at)
     return item
+
+
+def _number(value: float) -> dict[str, str]:
+    return {"N": repr(value)}
 
 
 def _expired(item: Mapping[str, AttributeValueTypeDef]) -> bool:
@@ -246,12 +288,13 @@ def _record(item: Mapping[str, AttributeValueTypeDef]) -> Record:
         workflow_id=item["workflowId"]["S"],
         workflow=item["workflow"]["S"],
         version=int(item["version"]["N"]),
-        status=Status(item["status"]["S"]),
+        status=status_of(item["status"]["S"]),
         state=item["state"]["S"],
         progress=item["progress"]["S"],
         due_at=due_at if due_at < NEVER else None,
         lease_owner=item["leaseOwner"]["S"] if "leaseOwner" in item else None,
         lease_until=float(item["leaseUntil"]["N"]) if "leaseUntil" in item else None,
+        ends_at=float(item["endsAt"]["N"]) if "endsAt" in item else None,
     )
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Self
 
 from stepmark.check import positions_of
@@ -29,18 +29,19 @@ from stepmark.errors import (
     WorkflowExists,
     WorkflowNotFound,
 )
-from stepmark.handlers import Observation, decode_payload, encode
+from stepmark.handlers import Observation, decode_payload
 from stepmark.heartbeat import HEARTBEAT
 from stepmark.holders import has_died
 from stepmark.ledger import Budget, LeaseLost, Machinery
 from stepmark.record import MOST_EVENT_BYTES, Event, Progress, Record, Status, Thread
-from stepmark.session import Session
+from stepmark.session import GIVE_UP_SECONDS, Session
 from stepmark.shape import build
 from stepmark.snapshot import Snapshot, ThreadSnapshot
 from stepmark.state import codec_of
 from stepmark.statements import MAIN, Timeout, Wait
+from stepmark.values import encode, read_or_none
 from stepmark.waiting import refusal_from
-from stepmark.workflow import check_start
+from stepmark.workflow import check_start, is_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -123,23 +124,31 @@ class Engine:
 
     # -- what a program calls -------------------------------------------------------------------------
 
-    def start(self, workflow: Workflow, workflow_id: str | None = None) -> Snapshot:
+    def start(
+        self, workflow: Workflow, workflow_id: str | None = None, *, ends_at: float | None = None
+    ) -> Snapshot:
         """Start a workflow and run it until it is blocked.
 
             snapshot = engine.start(Approval(user="ada"), workflow_id="request-7")
 
+        ends_at: the end of its life, in seconds since the epoch. Whatever it is at then, it is cancelled;
+        what can't be torn down within an hour is given up. A step that runs at that moment is not cut off.
+
         Starting the same id again runs nothing twice and returns the workflow as it is (`created` is False).
         Raises StateError or DefinitionError, with nothing stored, when the workflow can't begin, and
         WorkflowExists when the id belongs to a workflow of another class; TypeError or ValueError when it is
-        given no workflow, or an id that is no text.
+        given no workflow, an id that is no text, or an ends_at that is no time.
         """
         check_start(workflow, workflow_id)
+        if ends_at is not None and not isfinite(ends_at):
+            raise ValueError(f"ends_at must be a time in seconds since the epoch, not {ends_at!r}")
         workflow_id = uuid.uuid4().hex if workflow_id is None else workflow_id
         cls = type(workflow)
         name = cls.__workflow_name__
         self._class_of(name)
         text, _ = codec_of(cls).store(workflow)
-        progress = Progress(threads={MAIN: Thread(MAIN, "")}).to_json()
+        end = None if ends_at is None else float(ends_at)
+        progress = Progress(threads={MAIN: Thread(MAIN, "")}, ends_at=end).to_json()
         empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)
         session = Session(self.machinery, cls, empty)
         if not _begin(session):
@@ -162,11 +171,10 @@ class Engine:
         Raises WorkflowNotFound, and UnknownWorkflow when this engine was not given its class.
         """
         record = self._load(workflow_id)
-        cls = self._class_of(record.workflow)
         if record.queued or not self._leased(record):
-            session = Session(self.machinery, cls, record, budget)
             try:
-                record = self._attend(session, session.run)
+                session = self._session(record, budget)
+                record = self._put_aside(record) if session is None else self._attend(session, session.run)
             except VersionConflict:  # somebody else was faster, and runs it now
                 record = self._load(workflow_id)
         return self._snapshot(record)
@@ -183,8 +191,12 @@ class Engine:
             record = self._load(workflow_id)
             if record.status.closed:
                 return self._snapshot(record)
-            session = Session(self.machinery, self._class_of(record.workflow), record, budget)
             try:
+                session = self._session(record, budget)
+                if session is None:
+                    return self._snapshot(self._put_aside(record))
+                if session.over(self.machinery.clock.now()):
+                    return self._snapshot(self._attend(session, session.cancel, quiet=False))
                 if record.lease_owner is None:
                     return self._snapshot(self._attend(session, session.look, quiet=False))
                 self._post_look(record)
@@ -212,11 +224,15 @@ class Engine:
 
         Raises PayloadRefused (beyond 64 KB PayloadTooLarge), UnknownEvent, UnknownThread, WorkflowClosed,
         WorkflowNotFound, HandlerFailed when the handler raised (nothing has changed), EventsFull, and
-        EventPending when another worker, which has the event now, has not answered in time.
+        EventPending when another worker, which has the event now, has not answered in time. ValueError when
+        the event_id is no text.
         """
-        text = encode(payload, f"the payload of event {event!r}", PayloadRefused)
+        if isinstance(event_id, str) and not is_text(event_id):
+            raise ValueError(f"event_id must be some text, not {event_id!r}")
+        text = encode(payload, f"the payload of event {event!r}", _refused)
         if len(text.encode()) > MOST_EVENT_BYTES:
-            raise PayloadTooLarge(f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes")
+            long = f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes"
+            raise PayloadTooLarge(long, brief=long)
         clock = self.machinery.clock
         sender = uuid.uuid4().hex
         message = Event(event, text, thread, event_id or f"stepmark-{sender}", 0.0, sender=sender)
@@ -236,14 +252,17 @@ class Engine:
     def cancel(self, workflow_id: str) -> Snapshot:
         """End a workflow now and tear down what it waits for; one that is over stays as it is.
 
-        A step that runs at this moment can't be stopped, but what it changes is not committed.
+        A step that runs at this moment can't be stopped, but what it changes is not committed. When it can't
+        be read any more what the workflow waits for, nothing of that is torn down.
         """
         while True:
             record = self._load(workflow_id)
-            if Progress.from_json(record.progress).ended is not None:
-                return self._snapshot(record)
-            session = Session(self.machinery, self._class_of(record.workflow), record)
             try:
+                session = self._session(record)
+                if session is None or (session.broken and read_or_none(record.state) is None):
+                    return self._snapshot(self._close_unread(record))
+                if session.progress.ended is not None and not session.over(self.machinery.clock.now()):
+                    return self._snapshot(record)
                 return self._snapshot(self._attend(session, session.cancel))
             except VersionConflict:
                 continue
@@ -291,6 +310,67 @@ class Engine:
             raise UnknownWorkflow(f"this engine has no workflow class {name!r}: give it to Engine(...)")
         return cls
 
+    def _session(self, record: Record, budget: Budget | None = None) -> Session | None:
+        """A session, or None when nobody can have one: the progress can't be read, or the class is gone.
+
+        A class that this engine does not have may well be another's: it counts as gone when the workflow
+        should have been over for long. Raises UnknownWorkflow until then.
+        """
+        cls = self._classes.get(record.workflow)
+        if cls is None and not _long_over(record, self.machinery.clock.now()):
+            cls = self._class_of(record.workflow)
+        if cls is None:
+            return None
+        try:
+            return Session(self.machinery, cls, record, budget)
+        except StateError:
+            return None
+
+    def _put_aside(self, record: Record) -> Record:
+        """What nobody can run is parked, until its end comes or somebody cancels it."""
+        end = _end_of(record)
+        if end is not None and self.machinery.clock.now() >= end:
+            return self._close_unread(record)
+        parked = replace(
+            record,
+            version=record.version + 1,
+            status=Status.PARKED,
+            due_at=end,
+            lease_owner=None,
+            lease_until=None,
+        )
+        if replace(parked, version=record.version) == record:
+            return record
+        self.machinery.store.commit(parked, record.version)
+        return parked
+
+    def _close_unread(self, record: Record) -> Record:
+        """End what nobody can run; what it waits for is not torn down."""
+        try:
+            progress = Progress.from_json(record.progress)
+        except StateError:
+            progress = Progress(ends_at=record.ends_at)
+        progress.ended = progress.ended or Status.CANCELLED
+        progress.threads, progress.events, progress.teardowns = {}, [], []
+        progress.timer = progress.error = progress.brief = None
+        closed = replace(
+            record,
+            version=record.version + 1,
+            status=progress.ended,
+            progress=progress.to_json(),
+            due_at=None,
+            lease_owner=None,
+            lease_until=None,
+        )
+        self.machinery.store.commit(closed, record.version)
+        if self.machinery.keeper is not None:
+            self.machinery.keeper.forget(record.workflow_id)
+        return closed
+
+    def _readable(self, record: Record) -> Session:
+        """A session for what needs one; UnknownWorkflow or StateError when there can be none."""
+        return Session(self.machinery, self._class_of(record.workflow), record)
+
     def _leased(self, record: Record) -> bool:
         """Whether somebody runs a workflow who, as far as can be seen from here, lives."""
         if not record.leased(self.machinery.clock.now()):
@@ -304,7 +384,11 @@ class Engine:
         HEARTBEAT.watch(self)
         try:
             run()
+        except VersionConflict:
+            session.ledger.mend_timer()
+            raise
         except LeaseLost:
+            session.ledger.mend_timer()
             if not quiet:
                 raise
             return self._load(session.workflow_id)
@@ -317,9 +401,13 @@ class Engine:
 
     def _session_alone(self, workflow_id: str) -> Session:
         record = self._load(workflow_id)
-        if self._leased(record):
+        session = self._readable(record)
+        if session.over(self.machinery.clock.now()):
+            self._alone(session, session.cancel)
+            session = self._readable(self._load(workflow_id))
+        elif self._leased(record):
             raise WorkflowBusy(f"another worker runs workflow {workflow_id!r} now: try again")
-        return Session(self.machinery, self._class_of(record.workflow), record)
+        return session
 
     def _alone(self, session: Session, run: Callable[[], None]) -> Snapshot:
         try:
@@ -335,7 +423,9 @@ class Engine:
         Raises VersionConflict or LeaseLost when it has to be tried again, from the start.
         """
         record = self._load(workflow_id)
-        session = Session(self.machinery, self._class_of(record.workflow), record)
+        session = self._readable(record)
+        if session.over(self.machinery.clock.now()):
+            self._attend(session, session.cancel, quiet=False)
         progress = session.progress
         if message.event_id in progress.outputs:
             return progress.outputs[message.event_id]
@@ -439,9 +529,12 @@ class Engine:
             pause = min(pause * 2, 0.5)
 
     def _snapshot(self, record: Record) -> Snapshot:
-        progress = Progress.from_json(record.progress)
+        try:
+            progress = Progress.from_json(record.progress)
+        except StateError as error:
+            progress = Progress(error=str(error), ends_at=record.ends_at)
         cls = self._classes.get(record.workflow)
-        state: Any = json.loads(record.state)
+        state: Any = read_or_none(record.state)
         tree = None
         if cls is not None:
             # a state or a definition that no longer works is shown as far as it goes
@@ -454,9 +547,10 @@ class Engine:
 def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | None) -> Snapshot:
     """A record as a Snapshot; the names of events come from the tree, as far as there is one."""
     threads = {key: _thread(thread, tree) for key, thread in progress.threads.items()}
-    errors = [progress.error] if progress.error else []
-    troubles = sorted(progress.troubles(), key=lambda trouble: not trouble.parked)
-    errors += [trouble.error for trouble in troubles if trouble.error]
+    error, brief = progress.error, progress.brief or progress.error
+    for place, trouble in sorted(progress.places(), key=lambda each: not each[1].parked):
+        if not error:
+            error, brief = trouble.error, trouble.brief_error(place)
     return Snapshot(
         workflow_id=record.workflow_id,
         workflow=record.workflow,
@@ -465,10 +559,12 @@ def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | Non
         waiting_for=list(dict.fromkeys(name for thread in threads.values() for name in thread.waiting_for)),
         threads=threads,
         result=progress.result,
-        error=errors[0] if errors else None,
+        error=error,
         version=record.version,
         stored_state=record.state,
         positions=tuple(positions_of(record, progress)),
+        ends_at=progress.ends_at,
+        brief=brief,
     )
 
 
@@ -482,6 +578,7 @@ def _thread(thread: Thread, tree: Tree | None) -> ThreadSnapshot:
         error=thread.trouble.error,
         parked=thread.trouble.parked,
         due_at=min((at for at in times if at is not None), default=None),
+        brief=thread.trouble.brief_error(thread.at),
     )
 
 
@@ -516,3 +613,21 @@ def _closed(workflow_id: str, ended: Status) -> WorkflowClosed:
 def _check_room(record: Record, progress: Progress, message: Event) -> None:
     if not progress.room_for(message.payload):
         raise EventsFull(record.workflow_id)
+
+
+def _refused(message: str) -> PayloadRefused:
+    return PayloadRefused(message, brief=message)
+
+
+def _end_of(record: Record) -> float | None:
+    """The end of a workflow's life, as far as it can be read."""
+    try:
+        return Progress.from_json(record.progress).ends_at
+    except StateError:
+        return record.ends_at
+
+
+def _long_over(record: Record, now: float) -> bool:
+    """Whether the end of a workflow's life is so long ago that what is left of it is given up."""
+    end = _end_of(record)
+    return end is not None and now >= end + GIVE_UP_SECONDS

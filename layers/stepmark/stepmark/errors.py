@@ -26,7 +26,18 @@ VersionConflict                a store's answer to a commit that came too late
 
 
 class StepmarkError(Exception):
-    """The base of every error that this library raises on purpose."""
+    """The base of every error that this library raises on purpose.
+
+    brief: the message without what users' code has said, which may quote anything; None where whoever raised
+    the error has not said what that is.
+    """
+
+    brief: str | None = None
+
+    def __init__(self, *args: object, brief: str | None = None) -> None:
+        super().__init__(*args)
+        if brief is not None:
+            self.brief = brief
 
 
 class RetryableError(StepmarkError):
@@ -120,6 +131,13 @@ class VersionConflict(Exception):
 
 
 _MOST_TEXT_BYTES = 2_000
+
+
+def printable(text: str) -> str:
+    """A text for a terminal or a log: what moves a cursor or turns the writing round is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def text_of(error: BaseException) -> str:

@@ -12,7 +12,6 @@ from types import FunctionType, MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import to_json
 
 from stepmark.errors import DefinitionError, PayloadRefused
 from stepmark.retry import Retry
@@ -183,6 +182,12 @@ def _parameter(function: Callable[..., object], given: int, named: frozenset[str
         raise DefinitionError(f"the annotation of {name}'s payload can't be resolved: {error}") from error
 
 
+# the kinds of fault that quote the exception of a validator, or of an object that was validated
+_QUOTES = frozenset(
+    {"value_error", "assertion_error", "get_attribute_error", "iteration_error", "mapping_type"}
+)
+
+
 @lru_cache(maxsize=4096)
 def _adapter(annotation: Any) -> TypeAdapter[Any]:
     try:
@@ -218,29 +223,32 @@ def decode_payload(handler: object, payload: str, event: str) -> tuple[Any, ...]
     wanted = payload_of(handler)
     if wanted is None:
         if payload not in {"null", "{}"}:  # many HTTP clients can't send nothing
-            raise PayloadRefused(f"event {event!r} takes no payload")
+            message = f"event {event!r} takes no payload"
+            raise PayloadRefused(message, brief=message)
         return ()
     if wanted.optional and payload == "null":
         return ()
     try:
         return (_adapter(wanted.annotation).validate_json(payload, strict=True),)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'payload'}: {fault['msg']}"
-            for fault in error.errors(include_url=False, include_input=False, include_context=False)
-        )
-        raise PayloadRefused(f"the payload does not fit event {event!r}: {faults}") from error
+        message = f"the payload does not fit event {event!r}"
+        faults, brief = faults_of(error)
+        raise PayloadRefused(f"{message}: {faults}", brief=f"{message}: {brief}") from error
+
+
+def faults_of(error: ValidationError) -> tuple[str, str]:
+    """What is wrong with a value, and where: with what users' validators say, and without it."""
+    whole: list[str] = []
+    brief: list[str] = []
+    for fault in error.errors(include_input=False, include_context=False):
+        where = ".".join(map(str, fault["loc"])) or "payload"
+        whole.append(f"{where}: {fault['msg']}")
+        own_words = "url" in fault and fault["type"] not in _QUOTES  # a kind of the user's has no url
+        brief.append(f"{where}: {fault['msg'] if own_words else 'is not valid'}")
+    return "; ".join(whole), "; ".join(brief)
 
 
 def payload_schema(handler: object) -> dict[str, Any]:
     """The JSON Schema of a handler's payload; that of null when it takes none."""
     wanted = payload_of(handler)
     return {"type": "null"} if wanted is None else _adapter(wanted.annotation).json_schema()
-
-
-def encode(value: object, what: str, error: type[Exception]) -> str:
-    """A value as JSON text, or that error saying what can't be stored."""
-    try:
-        return to_json(value, inf_nan_mode="constants").decode()
-    except (ValueError, RecursionError) as problem:
-        raise error(f"{what} can't be stored as JSON: {problem}") from problem

@@ -12,23 +12,28 @@ cancellation, or somebody's claim after the lease has run out, after which this 
 
 from __future__ import annotations
 
+import logging
+import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard, cast
 
 from stepmark import holders
-from stepmark.errors import VersionConflict
-from stepmark.record import QUEUE, Progress, Record, Status
+from stepmark.errors import RetryableError, StateError, VersionConflict, printable
+from stepmark.record import QUEUE, UNKNOWN, Progress, Record, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from concurrent.futures import Executor
 
     from stepmark.clock import Clock
     from stepmark.record import Event
-    from stepmark.scheduler import Scheduler
+    from stepmark.scheduler import KeepingScheduler, Scheduler
     from stepmark.store import Store
 
+
+_log = logging.getLogger("stepmark")
 
 SOON_SECONDS = 5.0  # a wake-up for a time that is this near may already be on its way
 
@@ -62,18 +67,28 @@ class Machinery:
     budget: Budget
     queued: bool
 
+    @property
+    def keeper(self) -> KeepingScheduler | None:
+        """The scheduler, if it keeps wake-ups that have to be forgotten."""
+        return cast("KeepingScheduler", self.scheduler) if hasattr(self.scheduler, "forget") else None
+
 
 class Ledger:
     """Writes the record of one workflow; see the module's docstring."""
 
-    def __init__(self, machinery: Machinery, record: Record) -> None:
+    def __init__(self, machinery: Machinery, record: Record, posted: int) -> None:
         self.machinery = machinery
         self.record = record
         self.owner = holders.new_holder()
         self._attempted = record
         self._adopted = record.queued
         self._woken_for = record.due_at if record.lease_owner is None else None
-        self._posted = len(Progress.from_json(record.progress).events)
+        self._posted = posted
+        self._keeper = machinery.keeper
+        self._far = 0.0
+        if self._keeper is not None:
+            self._far = max(SOON_SECONDS, getattr(self._keeper, "far_seconds", 0.0))
+        self._timer_moved = False  # for a commit that is still to come
         self._lock = Lock()  # one write at a time: the heartbeat writes too
 
     @property
@@ -146,6 +161,7 @@ class Ledger:
             due_at=due_at if owner is None else until,
             lease_owner=owner,
             lease_until=until,
+            ends_at=progress.ends_at,
         )
 
     def _until(self) -> float:
@@ -159,6 +175,7 @@ class Ledger:
     def _written(self, record: Record, progress: Progress) -> None:
         self.record = record
         self._adopted = False
+        self._timer_moved = False
         self._posted = len(progress.events)
 
     def catch_up(self, progress: Progress) -> bool:
@@ -226,8 +243,86 @@ class Ledger:
         now = self.machinery.clock.now()
         if record.queued:
             scheduler.wake(record.workflow_id, now)
-        elif record.due_at is not None and (
-            record.due_at != self._woken_for or record.due_at - now < SOON_SECONDS
+        elif (
+            record.due_at is not None
+            and not self._is_far(record.due_at, now)
+            and (record.due_at != self._woken_for or record.due_at - now < SOON_SECONDS)
         ):
             self._woken_for = record.due_at
             scheduler.wake(record.workflow_id, record.due_at)
+
+    # -- the wake-up that a scheduler keeps -----------------------------------------------------------
+
+    def set_timer(self, progress: Progress, due_at: float | None, waited_for: Collection[float]) -> None:
+        """Set, move or remove the wake-up that is kept, before the commit that gives the lease back.
+
+        Whoever makes it void comes after that commit, and so finds it set; if the commit fails, `mend_timer`
+        puts right what was done. waited_for: all times ahead at which something is due.
+        """
+        if self._keeper is None:
+            return
+        now = self.machinery.clock.now()
+        if self._is_far(due_at, now):
+            if progress.timer != due_at:
+                self._timer_moved = True
+                self._keep(due_at)
+                progress.timer = due_at
+        elif progress.timer is not None and progress.timer not in waited_for:
+            if progress.timer == UNKNOWN or progress.timer > now:  # else it has come, and is gone
+                self._timer_moved = True
+                self._keep(None)
+            progress.timer = None
+
+    def note_timer(self, progress: Progress, due_at: float | None) -> None:
+        """In the first record: no wake-up is set before it is known that the id is not taken."""
+        if self._keeper is not None and self._is_far(due_at, self.machinery.clock.now()):
+            progress.timer = due_at
+
+    def set_noted_timer(self, progress: Progress) -> None:
+        """Set it then; somebody may have come in between and made it void."""
+        if self._keeper is not None and progress.timer is not None:
+            self._keep(progress.timer)
+            self._mend_timer(progress.timer)
+
+    def doubt_timer(self, progress: Progress) -> None:
+        """Somebody has set out to move the timer, perhaps, and not come to say so."""
+        if self._keeper is not None:
+            progress.timer = UNKNOWN
+
+    def mend_timer(self) -> None:
+        """After a commit that has failed: what it was to say of the timer was done before."""
+        if self._keeper is not None and self._timer_moved:
+            self._timer_moved = False
+            self._mend_timer(math.nan)
+
+    def _mend_timer(self, done: float | None) -> None:
+        """Do what the record says of the timer, until it says nothing else than what was done."""
+        with suppress(RetryableError, StateError):  # a sweep will find it
+            while True:
+                record = self.machinery.store.load(self.record.workflow_id)
+                timer = None if record is None else Progress.from_json(record.progress).timer
+                if timer == done:
+                    return
+                if timer is None or timer > self.machinery.clock.now():
+                    self._keep(timer)
+                done = timer
+
+    def _keep(self, at: float | None) -> None:
+        """Have the scheduler keep that wake-up, or none; it must not stand in the way of a commit."""
+        keeper, workflow_id = self._keeper, self.record.workflow_id
+        if keeper is None:
+            return
+        try:
+            if at is None:
+                keeper.forget(workflow_id)
+            else:
+                keeper.wake(workflow_id, at)
+        except Exception as error:  # noqa: BLE001 - a scheduler of the user's may raise anything
+            _log.warning(
+                "workflow %s: its timer was not moved (%s); a sweep will find it",
+                printable(workflow_id),
+                type(error).__name__,
+            )
+
+    def _is_far(self, at: float | None, now: float) -> TypeGuard[float]:
+        return self._keeper is not None and at is not None and at - now > self._far

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
+
+from stepmark.errors import StateError
+from stepmark.values import read
 
 MOST_EVENTS = 100  # events stored until they are handled
 MOST_EVENT_BYTES = 65_536
@@ -15,6 +18,7 @@ MOST_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten f
 MOST_OUTPUT_BYTES = 65_536
 MOST_REFUSAL = 2_000  # characters that are stored of why an event was refused
 
+UNKNOWN = -1.0  # the timer of a workflow whose last worker has died: there may be one
 QUEUE = "queue-"  # begins the lease_owner of a workflow that lies in the scheduler's queue
 
 
@@ -38,12 +42,18 @@ class Status(StrEnum):
         return self is Status.FINISHED or self is Status.CANCELLED
 
 
+def status_of(text: str) -> Status:
+    """A stored status; one that this release does not know is PARKED, for somebody has to look at it."""
+    return Status(text) if text in Status else Status.PARKED
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """One workflow as a store keeps it; `state` and `progress` are JSON text, opaque to the store.
 
     version: grows by one with every commit. due_at: when a worker must look at it, in seconds since the
-    epoch, or None. lease_owner, lease_until: who runs it now, and until when nobody else may.
+    epoch, or None. lease_owner, lease_until: who runs it now, and until when nobody else may. ends_at: the
+    end of its life, for a store in which things can expire; the truth about it is in `progress`.
     """
 
     workflow_id: str
@@ -55,6 +65,7 @@ class Record:
     due_at: float | None
     lease_owner: str | None
     lease_until: float | None
+    ends_at: float | None = field(default=None, compare=False)
 
     @property
     def queued(self) -> bool:
@@ -68,26 +79,50 @@ class Record:
 
 @dataclass(slots=True)
 class Trouble:
-    """The failures of one piece of work so far: of a step, a setup, a teardown, or an event's handler."""
+    """The failures of one piece of work so far: of a step, a setup, a teardown, or an event's handler.
+
+    brief: how many characters at the beginning of `error` say what failed and how; what follows is the text
+    of somebody's exception. None when that is not known.
+    """
 
     attempt: int = 0
     retry_at: float | None = None
     error: str | None = None
     parked: bool = False
+    brief: int | None = None
 
     def ready(self, now: float) -> bool:
         """Whether the work may be tried now."""
         return not self.parked and (self.retry_at is None or self.retry_at <= now)
 
+    def failed_with(self, place: str, error: Exception, text: str) -> None:
+        """Note an exception, and what it says, as the last error."""
+        begin = f"{place}: {type(error).__name__}"
+        self.error, self.brief = f"{begin}: {text}", len(begin)
+
+    def stopped_with(self, message: str) -> None:
+        """Note words of this library's own as the last error."""
+        self.error, self.brief = message, len(message)
+
+    def brief_error(self, place: str) -> str | None:
+        """The last error by its place and its type, without what an exception says."""
+        if self.error is None:
+            return None
+        return place if self.brief is None else self.error[: self.brief]
+
 
 def _trouble(trouble: Trouble) -> list[Any] | None:
     if not trouble.attempt and not trouble.parked:
         return None
-    return [trouble.attempt, trouble.retry_at, trouble.error, int(trouble.parked)]
+    brief = [] if trouble.brief is None else [trouble.brief]
+    return [trouble.attempt, trouble.retry_at, trouble.error, int(trouble.parked), *brief]
 
 
 def _from_trouble(stored: list[Any] | None) -> Trouble:
-    return Trouble() if stored is None else Trouble(stored[0], stored[1], stored[2], bool(stored[3]))
+    if stored is None:
+        return Trouble()
+    brief = stored[4] if len(stored) > 4 else None  # noqa: PLR2004 - the release before had four
+    return Trouble(stored[0], stored[1], stored[2], bool(stored[3]), brief)
 
 
 @dataclass(slots=True)
@@ -169,6 +204,9 @@ class Progress:
     error: str | None = (
         None  # why the whole workflow is parked: definition() raised, or the state no longer fits
     )
+    brief: str | None = None  # the same without what an exception says, where that differs
+    ends_at: float | None = None  # the end of its life, in seconds since the epoch
+    timer: float | None = None  # the wake-up that the scheduler keeps, or may keep: UNKNOWN
     look: bool = False  # posted to the one who runs it: what an Observation looks for may have happened
 
     def remember(self, event_id: str, output: Any) -> None:
@@ -203,7 +241,14 @@ class Progress:
             found += [teardown.trouble for teardown in self.teardowns]
         return found
 
-    def to_json(self) -> str:
+    def places(self) -> list[tuple[str, Trouble]]:
+        """The same, each with the name of where it has happened."""
+        names = [thread.at for thread in self.threads.values()]
+        names += [name for thread in self.threads.values() for name in thread.awaited]
+        names += [event.event for event in self.events] + [teardown.event for teardown in self.teardowns]
+        return list(zip(names, self.troubles(), strict=True))
+
+    def to_json(self) -> str:  # noqa: C901 - one case a field
         """As text; what has its default is left out."""
         stored: dict[str, Any] = {"threads": [_thread(thread) for thread in self.threads.values()]}
         if self.events:
@@ -228,14 +273,28 @@ class Progress:
             stored["result"] = self.result
         if self.error is not None:
             stored["error"] = self.error
+        if self.brief is not None:
+            stored["brief"] = self.brief
+        if self.ends_at is not None:
+            stored["endsAt"] = self.ends_at
+        if self.timer is not None:
+            stored["timer"] = self.timer
         if self.look:
             stored["look"] = True
         return to_json(stored).decode()
 
     @classmethod
     def from_json(cls, text: str) -> Progress:
-        """From what to_json() wrote."""
-        stored = from_json(text)
+        """From what to_json() wrote; StateError when it is nothing of the kind."""
+        try:
+            return cls._read(read(text))
+        except (ValueError, TypeError, LookupError, AttributeError) as error:
+            raise StateError(
+                f"what is stored of the workflow's progress can't be read: {type(error).__name__}"
+            ) from error
+
+    @classmethod
+    def _read(cls, stored: dict[str, Any]) -> Progress:
         return cls(
             threads={entry["thread"]: _from_thread(entry) for entry in stored["threads"]},
             events=[
@@ -248,8 +307,15 @@ class Progress:
             cut_off=stored.get("cutOff", 0),
             result=stored.get("result"),
             error=stored.get("error"),
+            brief=stored.get("brief"),
+            ends_at=_number(stored.get("endsAt")),
+            timer=_number(stored.get("timer")),
             look=stored.get("look", False),
         )
+
+
+def _number(stored: Any) -> float | None:
+    return None if stored is None else float(stored)
 
 
 def _from_teardown(stored: list[Any]) -> Teardown:

@@ -17,6 +17,21 @@ class Scheduler(Protocol):
         """Have `engine.resume(workflow_id)` called at or after that time (seconds since the epoch)."""
 
 
+class KeepingScheduler(Scheduler, Protocol):
+    """A scheduler that keeps wake-ups somewhere, one for each workflow, and is told when they are void.
+
+    far_seconds: only a wake-up that is further ahead is kept, and has to be forgotten. Such a one is set
+    before the commit that says so, and replaces the one before; so it is there for whoever comes after that
+    commit and makes it void. A scheduler without `forget` is never asked to forget anything; one without
+    `far_seconds` keeps every wake-up.
+    """
+
+    far_seconds: float
+
+    def forget(self, workflow_id: str) -> None:
+        """Remove the wake-up that is kept; harmless when there is none."""
+
+
 class LocalScheduler:
     """Wakes up the worker in this process at once; others find the work by polling the store.
 

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
 from stepmark import waiting
 from stepmark.context import Activity, StepContext
 from stepmark.errors import (
@@ -25,14 +23,14 @@ from stepmark.errors import (
     VersionConflict,
     text_of,
 )
-from stepmark.handlers import encode
 from stepmark.ledger import Budget, Ledger, Machinery
-from stepmark.record import Event, Progress, Record, Status, Thread, Trouble
+from stepmark.record import Event, Progress, Record, Status, Teardown, Thread, Trouble
 from stepmark.retry import DEFAULT_RETRY, Retry
 from stepmark.running import begin, call
 from stepmark.shape import Node, Tree, build
 from stepmark.state import Codec, codec_of
 from stepmark.statements import MAIN, Step, Wait, WaitFor
+from stepmark.values import settle
 from stepmark.walk import Arrival, Started, after, arrive, first_of, holds
 
 if TYPE_CHECKING:
@@ -43,6 +41,8 @@ if TYPE_CHECKING:
     type Work = partial[None]
 
 MOST_CUT_OFF = 20
+# What is left to be torn down at a workflow's end is tried for that long: it must not keep the data for ever.
+GIVE_UP_SECONDS = 3600.0
 MAILBOX_SECONDS = 0.5  # how often a session that only waits for long steps looks for new events
 
 
@@ -65,9 +65,11 @@ class Session:
     ) -> None:
         self.clock = machinery.clock
         self.codec: Codec = codec_of(cls)
-        self.ledger = Ledger(machinery, record)
         self.workflow_id = record.workflow_id
         self.progress = Progress.from_json(record.progress)
+        self.ledger = Ledger(machinery, record, len(self.progress.events))
+        if record.lease_owner is not None and not record.queued:
+            self.ledger.doubt_timer(self.progress)  # of one who is dead, or is about to lose the workflow
         self.text = record.state
         self.event: Event | None = None  # the event whose sender waits in this very call
         self.fleeting = False  # nobody can ask for its output again
@@ -108,13 +110,14 @@ class Session:
         self._state: Workflow | None = None
         self._tree: Tree | None = None
         self._broken: StateError | DefinitionError | None = None
-        self.progress.error = None
+        self.progress.error = self.progress.brief = None
         try:
             self._state = self.codec.load(self.text)
             self._tree = build(self._state)
         except (StateError, DefinitionError) as error:
             self._broken = error
             self.progress.error = text_of(error)
+            self.progress.brief = error.brief
 
     @property
     def broken(self) -> bool:
@@ -139,6 +142,8 @@ class Session:
 
     def plan(self, now: float) -> Work | None:
         """The next piece of work, or None. Steps that run alongside come first: they take nobody's turn."""
+        if self.progress.ends_at is not None and self.over(now):
+            return partial(self._end)
         if self._tree is None:
             return None
         for teardown in self.progress.teardowns:
@@ -162,7 +167,7 @@ class Session:
             if thread.awaited:
                 waiting.check_handlers(self.tree, thread, node)
         except UnknownStatement as error:
-            return False, partial(self._park, thread, str(error))
+            return False, partial(self._park, thread, str(error), None)
         thread.at = node.name  # it may have been found by an alias
         if node.kind is Wait:
             return False, waiting.plan(self, thread, node, now)
@@ -200,7 +205,7 @@ class Session:
         try:
             ready = holds(self.tree[node].cond)
         except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-            return partial(self._park, thread, told(node.name, error))
+            return partial(self._park, thread, node.name, error)
         return partial(self._pass, thread, node) if ready else None
 
     def _next(self, now: float) -> Work | None:
@@ -209,6 +214,8 @@ class Session:
         Under way are a step that has run alongside, the delivery of the event whose sender waits in this
         call, and the arrival of a thread where it has to wait.
         """
+        if self.progress.ends_at is not None and self.over(now):
+            return partial(self._end)
         if self._flights:
             self._drop_stale_flights()
         if self.event is not None:
@@ -243,13 +250,19 @@ class Session:
     def begin(self) -> bool:
         """Write the first record of a new workflow; False when the id is taken."""
         self.arrive(self.progress.threads[MAIN], lambda tree: first_of(tree.shape.root))
-        waiting.look_around(self)
         now = self.clock.now()
+        if self.over(now):
+            self.close(Status.CANCELLED, None)
+        else:
+            waiting.look_around(self)
         held, queued = self._hold(now)
         status, due_at = self._status(now, running=held), self._due(now)
+        if not (held or queued):
+            self.ledger.note_timer(self.progress, due_at)
         if not self.ledger.create(status, self.text, self.progress, due_at=due_at, held=held, queued=queued):
             return False
         self.unsaved = False
+        self.ledger.set_noted_timer(self.progress)
         self.ledger.wake()
         return True
 
@@ -273,8 +286,7 @@ class Session:
             self.progress.cut_off += 1
             if self.progress.cut_off > MOST_CUT_OFF:
                 self._park_steps()
-        status = self._status(self.clock.now(), running=True)
-        self.ledger.write(status, self.text, self.progress, due_at=None, held=True)
+        self._write(self.clock.now(), held=True)
         self.unsaved = False
 
     def _park_steps(self) -> None:
@@ -282,14 +294,15 @@ class Session:
         for thread in self.progress.threads.values() if self._tree is not None else ():
             if not thread.trouble.parked and self._plan_thread(thread, self.clock.now())[1] is not None:
                 message = f"{thread.at}: the process has died {self.progress.cut_off} times in a row"
-                thread.trouble = Trouble(self.progress.cut_off, None, message, parked=True)
+                thread.trouble = Trouble(self.progress.cut_off, parked=True)
+                thread.trouble.stopped_with(message)
 
     def drive(self) -> None:
         """Work until the lease is given back; it is taken before the first work that needs it."""
         while True:
             work, self._planned = self._planned or self._next(self.clock.now()), None
             if work is not None:
-                if self.ledger.held or (work.func in waiting.NEED_NO_LEASE and not self.contended):
+                if self.ledger.held or (self._needs_no_lease(work) and not self.contended):
                     work()
                 else:
                     self.claim()
@@ -299,6 +312,9 @@ class Session:
                 self.commit()
             if not (self.ledger.held or self.unsaved):
                 return
+
+    def _needs_no_lease(self, work: Work) -> bool:
+        return work.func in waiting.NEED_NO_LEASE or work.func == self._end
 
     def look(self) -> None:
         """Look for what the threads wait for, and go on if something has happened."""
@@ -458,12 +474,9 @@ class Session:
         except DefinitionError:
             raise
         except Exception as error:
-            raise DefinitionError(f"a condition raised {type(error).__name__}: {text_of(error)}") from error
-        result = (
-            from_json(encode(arrival.result, "the result of Finish", StateError))
-            if arrival.finished
-            else None
-        )
+            brief = f"a condition raised {type(error).__name__}"
+            raise DefinitionError(f"{brief}: {text_of(error)}", brief=brief) from error
+        result = settle(arrival.result, "the result of Finish", StateError) if arrival.finished else None
         taken = set(self.progress.threads) if arrival.started else set()
         threads: list[tuple[str, Started]] = []
         for started in arrival.started:
@@ -490,19 +503,48 @@ class Session:
 
     def cancel(self) -> None:
         """End the workflow now, whoever runs it."""
-        self.close(Status.CANCELLED, None)
         now = self.clock.now()
+        if self.over(now):
+            self._close_for_good(now)
+        else:
+            self.close(Status.CANCELLED, None)
         if self.plan(now) is None:
-            status = self._status(now, running=False)
-            self.ledger.write(status, self.text, self.progress, due_at=None, held=False)
+            self._write(now, held=False)
+            self.ledger.wake()
         else:
             self.claim()
             self.drive()
 
+    def over(self, now: float) -> bool:
+        """Whether the end of the workflow's life has come, and not all that was its own has ended."""
+        ends_at = self.progress.ends_at
+        if ends_at is None or now < ends_at:
+            return False
+        return self.progress.ended is None or bool(self._given_up(now))
+
+    def _given_up(self, now: float) -> list[Teardown]:
+        """What can't be torn down, or has failed for too long."""
+        ends_at, teardowns = self.progress.ends_at, self.progress.teardowns
+        if ends_at is None or now < ends_at + GIVE_UP_SECONDS:
+            return []
+        return [each for each in teardowns if each.trouble.attempt or self._tree is None]
+
+    def _close_for_good(self, now: float) -> None:
+        if self.progress.ended is None:
+            self.close(Status.CANCELLED, None)
+        given_up = self._given_up(now)
+        self.progress.teardowns = [each for each in self.progress.teardowns if each not in given_up]
+
+    def _end(self) -> None:
+        """The end of the workflow's life has come, wherever it stands."""
+        self._close_for_good(self.clock.now())
+        self.commit()
+
     def retry(self) -> None:
         """Give everything that failed its attempts back."""
         for trouble in self.progress.troubles():
-            trouble.attempt, trouble.retry_at, trouble.error, trouble.parked = 0, None, None, False
+            trouble.attempt, trouble.retry_at, trouble.parked = 0, None, False
+            trouble.error = trouble.brief = None
         self.run()
 
     def move(self, key: str, to: str) -> None:
@@ -518,9 +560,13 @@ class Session:
         self.claim()
         self.drive()
 
-    def _park(self, thread: Thread, message: str) -> None:
+    def _park(self, thread: Thread, what: str, error: Exception | None) -> None:
+        """Park a thread for an exception, or for what is said in this library's own words."""
         thread.trouble.parked = True
-        thread.trouble.error = message
+        if error is None:
+            thread.trouble.stopped_with(what)
+        else:
+            thread.trouble.failed_with(what, error, text_of(error))
         self.commit()
 
     def failed(self, trouble: Trouble, what: str, error: Exception, retry: Retry | None) -> None:
@@ -537,7 +583,7 @@ class Session:
     def note(self, trouble: Trouble, what: str, error: Exception, retry: Retry | None) -> None:
         """Note a failure and when to try again."""
         trouble.attempt += 1
-        trouble.error = told(what, error)
+        trouble.failed_with(what, error, text_of(error))
         delay = (retry or DEFAULT_RETRY).delay(trouble.attempt, error)
         trouble.parked = delay is None
         trouble.retry_at = None if delay is None else self.clock.now() + delay
@@ -557,10 +603,8 @@ class Session:
             held, queued = self._hold(now)
             if not (held or queued):
                 self.progress.keep_events()
-            status = self._status(now, running=held)
-            due_at = None if held else self._due(now)
             try:
-                self.ledger.write(status, self.text, self.progress, due_at=due_at, held=held, queued=queued)
+                self._write(now, held=held, queued=queued)
             except VersionConflict:
                 if not self.ledger.catch_up(self.progress):
                     self._heed_posted_look()
@@ -571,6 +615,15 @@ class Session:
             break
         self.unsaved = False
         self.ledger.wake()
+
+    def _write(self, now: float, *, held: bool, queued: bool = False) -> None:
+        status = self._status(now, running=held)
+        due_at = None
+        if not held:
+            due_at = self._due(now)
+            if not queued:
+                self.ledger.set_timer(self.progress, due_at, self._times(now))
+        self.ledger.write(status, self.text, self.progress, due_at=due_at, held=held, queued=queued)
 
     def _post_outbox(self) -> None:
         if self.progress.ended is None:
@@ -590,8 +643,9 @@ class Session:
         """
         record, event = self.ledger.record, self.event
         handling = event is not None and all(event is not other for other in self.progress.events)
-        self.text = record.state
+        self.text, timer = record.state, self.progress.timer
         self.progress = Progress.from_json(record.progress)
+        self.progress.timer = timer  # as it was moved for the commit that did not fit
         self.undo()
         if event is not None:
             stored = [other for other in self.progress.events if other.event_id == event.event_id]
@@ -602,16 +656,20 @@ class Session:
         thread = self.progress.threads.get(self._served)
         if thread is None:
             raise error
-        thread.trouble = Trouble(1, None, told(thread.at, error), parked=True)
+        thread.trouble = Trouble(1, parked=True)
+        thread.trouble.failed_with(thread.at, error, text_of(error))
 
     def _status(self, now: float, *, running: bool) -> Status:
+        ended = self.progress.ended
+        if ended is not None and self.progress.ends_at is not None and now >= self.progress.ends_at:
+            return ended  # what can't be torn down is given up by itself
         troubles = [trouble for trouble in self.progress.troubles() if trouble.attempt or trouble.parked]
         if any(trouble.parked for trouble in troubles):
             return Status.PARKED
-        if self.progress.ended is not None:
+        if ended is not None:
             # without a definition nobody can tear down what is left: somebody has to mend it first
             stuck = self.progress.teardowns and self.progress.error is not None
-            return Status.PARKED if stuck else self.progress.ended
+            return Status.PARKED if stuck else ended
         if self.progress.error is not None:
             return Status.PARKED
         if running or any(trouble.retry_at is not None for trouble in troubles) or self.plan(now) is not None:
@@ -628,6 +686,12 @@ class Session:
         for thread in self.progress.threads.values():
             if not thread.trouble.parked:
                 times += [awaited.fire_at for awaited in thread.awaited.values()]
+        ends_at = self.progress.ends_at
+        if ends_at is not None:
+            if self.progress.ended is None:
+                times.append(ends_at)
+            elif self.progress.teardowns:
+                times.append(ends_at + GIVE_UP_SECONDS)
         return [at for at in times if at is not None and at > now]
 
 
@@ -645,11 +709,6 @@ def node_of(tree: Tree, thread: Thread) -> Node:
         gone = "no longer has" if node is None else f"has {node.kind.__name__}, at which no thread can be, as"
         raise UnknownStatement(f"the definition {gone} statement {thread.at!r}{where}")
     return node
-
-
-def told(what: str, error: Exception) -> str:
-    """An error as text that is stored and shown to operators."""
-    return f"{what}: {type(error).__name__}: {text_of(error)}"
 
 
 def _thread_name(started: Started, taken: set[str]) -> str:

@@ -345,7 +345,6 @@ def build(state: Workflow) -> Tree:
     try:
         section = state.definition()
     except Exception as error:
-        raise DefinitionError(
-            f"definition() of {type(state).__qualname__} raised {type(error).__name__}: {text_of(error)}"
-        ) from error
+        brief = f"definition() of {type(state).__qualname__} raised {type(error).__name__}"
+        raise DefinitionError(f"{brief}: {text_of(error)}", brief=brief) from error
     return tree_of(section, type(state))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
+from stepmark.values import read_or_none
 
 if TYPE_CHECKING:
     from stepmark.check import LivePosition
@@ -17,7 +17,8 @@ class ThreadSnapshot:
     """One live thread: the statement it is at, the events it waits for there, and its last error.
 
     attempt: how often the statement has failed. due_at: when a timer or a retry is due, seconds since the
-    epoch.
+    epoch. brief: the error by its place and its type, without what an exception says, which may quote
+    anything.
     """
 
     at: str
@@ -26,15 +27,17 @@ class ThreadSnapshot:
     error: str | None = None
     parked: bool = False
     due_at: float | None = None
+    brief: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A workflow at one moment.
 
-    state: the state object (a copy); the stored dict when the class no longer accepts it. waiting_for: the
-    names of all events that the threads wait for. created: this very call has started the workflow.
-    positions: what `check` has to know of the threads.
+    state: the state object (a copy); the stored dict when the class no longer accepts it, None when it is no
+    JSON. waiting_for: the names of all events that the threads wait for. created: this very call has started
+    the workflow. positions: what `check` has to know of the threads. ends_at: the end of its life, if it has
+    one, seconds since the epoch. brief: the error by its place and its type, as a thread's.
     """
 
     workflow_id: str
@@ -49,26 +52,29 @@ class Snapshot:
     stored_state: str
     created: bool = False
     positions: tuple[LivePosition, ...] = ()
+    ends_at: float | None = None
+    brief: str | None = None
 
-    def to_dict(self) -> dict[str, Any]:
-        """What JSON can hold of it, for an API or a command."""
+    def to_dict(self, *, brief: bool = False) -> dict[str, Any]:
+        """What JSON can hold of it, for an API or a command; brief: without what exceptions say."""
         return {
             "workflowId": self.workflow_id,
             "workflow": self.workflow,
             "status": str(self.status),
             "waitingFor": self.waiting_for,
-            "state": from_json(self.stored_state),
+            "state": read_or_none(self.stored_state),
             "threads": {
                 name: {
                     "at": thread.at,
                     "waitingFor": thread.waiting_for,
                     "attempt": thread.attempt,
-                    "error": thread.error,
+                    "error": thread.brief if brief else thread.error,
                     "parked": thread.parked,
                     "dueAt": thread.due_at,
                 }
                 for name, thread in self.threads.items()
             },
             "result": self.result,
-            "error": self.error,
+            "error": self.brief if brief else self.error,
+            "endsAt": self.ends_at,
         }

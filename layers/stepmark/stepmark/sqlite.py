@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+from contextlib import closing, suppress
 from threading import Lock
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, unquote, urlsplit
 from weakref import finalize
 
 from stepmark.errors import StoreUnavailable, VersionConflict
-from stepmark.record import Record, Status
+from stepmark.record import Record, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,6 +46,7 @@ _UPDATE = (
     " lease_owner = ?, lease_until = ? WHERE workflow_id = ? AND version = ?"
 )
 _PAGE = 200
+_making = Lock()
 
 
 class SqliteStore:
@@ -50,8 +54,10 @@ class SqliteStore:
 
         engine = Engine([Approval], store=SqliteStore("workflows.db"))
 
-    Processes on one machine may share the file; a network file system will not do. busy_seconds: how long a
-    commit waits for another process's. Raises StoreUnavailable when the file can't be read or written.
+    Processes on one machine may share the file; a network file system will not do. A new file is its owner's
+    alone (0600), and so is what SQLite puts beside it; one that is there keeps the rights that it has.
+    busy_seconds: how long a commit waits for another process's. Raises StoreUnavailable when the file can't
+    be read or written.
     """
 
     on_one_machine = True  # the engine may judge by a process whether a lease's holder lives
@@ -59,6 +65,7 @@ class SqliteStore:
     def __init__(self, path: str | Path, *, busy_seconds: float = 10.0) -> None:
         self._lock = Lock()
         try:
+            _make_private(path)
             # autocommit: each statement below is a transaction of its own
             self._connection = sqlite3.connect(
                 path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
@@ -69,7 +76,7 @@ class SqliteStore:
             # a write-ahead log that is soon written over again: to sync one that grows takes twice as long
             self._connection.execute("PRAGMA wal_autocheckpoint=100")
             self._connection.executescript(_SCHEMA)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{path} can't be opened as a store: {error}") from error
 
     def create(self, record: Record) -> bool:
@@ -143,6 +150,38 @@ class SqliteStore:
             raise StoreUnavailable(f"the store could not be read: {error}") from error
 
 
+def _make_private(path: str | Path) -> None:
+    """Make a file that is not there before SQLite does, which would let everybody read it.
+
+    What SQLite puts beside the file later, it gives the file's own rights.
+    """
+    name = _file_of(os.fspath(path))
+    # To close a file that somebody in this process has open as a database would drop their locks on it: so
+    # only the one who makes it opens it, and nobody else goes on before that is done.
+    with _making, suppress(FileExistsError):
+        if name is not None:
+            os.close(os.open(os.path.realpath(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def _file_of(path: str) -> str | None:
+    """The file that SQLite would make for a path, or None."""
+    if path in {"", ":memory:"}:
+        return None
+    if not path.startswith("file:") or not _takes_uris():
+        return path
+    uri = urlsplit(path)
+    options = parse_qs(uri.query)
+    made = options.get("mode", ["rwc"])[-1] == "rwc" and "vfs" not in options
+    name = unquote(uri.path)
+    return name if made and name not in {"", ":memory:"} else None
+
+
+def _takes_uris() -> bool:
+    """Whether this SQLite reads a path that begins with `file:` as a URI without being asked to."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        return ("USE_URI",) in connection.execute("PRAGMA compile_options").fetchall()
+
+
 def _record(row: tuple[Any, ...]) -> Record:
     workflow_id, workflow, version, status, *rest = row
-    return Record(workflow_id, workflow, version, Status(status), *rest)
+    return Record(workflow_id, workflow, version, status_of(status), *rest)

@@ -6,6 +6,9 @@
 A message is {"workflowId", "dueAt"}; whoever receives one that is not due yet calls `wake` once more. A
 wake-up that can't be sent is logged and dropped: the store's due_at has the truth, and a sweep over it finds
 the work.
+
+A workflow has one schedule at most, called after its id: a new time replaces the old, `forget` deletes it.
+One that could not be deleted sends a wake-up for nothing and deletes itself then, as each does that fires.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from botocore.exceptions import BotoCoreError, ClientError
+
+from stepmark.errors import printable
 
 if TYPE_CHECKING:
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
@@ -54,6 +59,8 @@ class SqsScheduler:
     A wake-up comes within a second of its time, never before it, and from now to any time ahead.
     """
 
+    far_seconds: ClassVar[float] = LONGEST_DELAY_SECONDS
+
     sqs: SQSClient
     queue_url: str
     schedules: EventBridgeSchedulerClient
@@ -69,25 +76,49 @@ class SqsScheduler:
             else:
                 self._schedule(workflow_id, at, body)
         except (ClientError, BotoCoreError) as error:
-            reason = (
-                error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-            )
             _log.warning(
-                "workflow %s: its wake-up was not sent (%s); a sweep will find it", workflow_id, reason
+                "workflow %s: its wake-up was not sent (%s); a sweep will find it",
+                printable(workflow_id),
+                _reason(error),
+            )
+
+    def forget(self, workflow_id: str) -> None:
+        """Delete the workflow's schedule; messages that are in the queue come, and do no harm."""
+        try:
+            self.schedules.delete_schedule(GroupName=self.timers.group, Name=_name(workflow_id))
+        except self.schedules.exceptions.ResourceNotFoundException:
+            return  # it has fired
+        except (ClientError, BotoCoreError) as error:
+            _log.warning(
+                "workflow %s: its schedule was not deleted (%s); it will fire for nothing",
+                printable(workflow_id),
+                _reason(error),
             )
 
     def _schedule(self, workflow_id: str, at: float, body: str) -> None:
         early = min(at - EARLY_SECONDS, time.time() + LONGEST_SCHEDULE_SECONDS)
-        expression = f"at({datetime.fromtimestamp(early, UTC):%Y-%m-%dT%H:%M:%S})"
+        whole: Any = {  # to update a schedule means to say all of it again
+            "GroupName": self.timers.group,
+            "Name": _name(workflow_id),
+            "Description": f"Wakes up workflow {workflow_id}"[:512],
+            "ScheduleExpression": f"at({datetime.fromtimestamp(early, UTC):%Y-%m-%dT%H:%M:%S})",
+            "FlexibleTimeWindow": {"Mode": "OFF"},
+            "ActionAfterCompletion": "DELETE",
+            "Target": {"Arn": self.timers.queue_arn, "RoleArn": self.timers.role_arn, "Input": body},
+        }
         try:
-            self.schedules.create_schedule(
-                GroupName=self.timers.group,
-                Name=hashlib.sha256(f"{expression} {body}".encode()).hexdigest()[:48],
-                Description=f"Wakes up workflow {workflow_id}",
-                ScheduleExpression=expression,
-                FlexibleTimeWindow={"Mode": "OFF"},
-                ActionAfterCompletion="DELETE",
-                Target={"Arn": self.timers.queue_arn, "RoleArn": self.timers.role_arn, "Input": body},
-            )
+            self.schedules.create_schedule(**whole)
         except self.schedules.exceptions.ConflictException:
-            return  # the same wake-up was set before
+            try:
+                self.schedules.update_schedule(**whole)
+            except self.schedules.exceptions.ResourceNotFoundException:  # it has fired in between
+                self.schedules.create_schedule(**whole)
+
+
+def _name(workflow_id: str) -> str:
+    """A schedule's name: 64 characters at most, and not all that an id may have."""
+    return hashlib.sha256(workflow_id.encode()).hexdigest()
+
+
+def _reason(error: ClientError | BotoCoreError) -> str:
+    return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__

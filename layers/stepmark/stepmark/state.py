@@ -20,6 +20,7 @@ from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, Vali
 from pydantic_core import PydanticSerializationError, from_json
 
 from stepmark.errors import StateError, text_of
+from stepmark.values import MAX_DEPTH, nested_too_deep, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -140,6 +141,8 @@ class Codec:
         """The state as JSON and as it comes back; a StateError names a field that does not survive."""
         before = self.values(state)
         text = self._dump(before)
+        if text.count("[") + text.count("{") > MAX_DEPTH and too_deep(text):  # few have so many at all
+            raise StateError(self._culprit(before, None))
         after = self._load(text)
         for name in self.fields:
             change = _change(before[name], after[name])
@@ -158,13 +161,19 @@ class Codec:
             values: dict[str, Any] = self._adapter.validate_json(text, by_alias=False, by_name=True)
         except ValidationError as error:
             fault = error.errors(include_url=False, include_input=False)[0]
+            name = self.cls.__qualname__
+            if not fault["loc"]:  # it is no JSON, or has an integer of thousands of digits
+                message = f"the state of {name} can't be restored: {fault['msg']}"
+                raise StateError(message, brief=f"the state of {name} can't be restored") from error
             where = ".".join(map(str, fault["loc"]))
+            message = f"field {where!r} of {name} can't be restored: {fault['msg']}"
+            # the rest of the place may be a key of the data
             raise StateError(
-                f"field {where!r} of {self.cls.__qualname__} can't be restored: {fault['msg']}"
+                message, brief=f"field {fault['loc'][0]!r} of {name} can't be restored"
             ) from error
         except Exception as error:  # a validator of the user's may raise anything
-            reason = f"{type(error).__name__}: {text_of(error)}"
-            raise StateError(f"the state of {self.cls.__qualname__} can't be restored: {reason}") from error
+            brief = f"the state of {self.cls.__qualname__} can't be restored: {type(error).__name__}"
+            raise StateError(f"{brief}: {text_of(error)}", brief=brief) from error
         if len(values) != len(self.fields):
             for name, default in self._defaults.items():
                 if name not in values:
@@ -209,16 +218,25 @@ class Codec:
             state.__dict__.update(values)
         return state
 
-    def _culprit(self, values: dict[str, Any], error: Exception) -> str:
+    def _culprit(self, values: dict[str, Any], error: Exception | None) -> str:
         for name, value in values.items():
+            reason = None
             try:
-                self._adapter.dump_json({name: value}, warnings="error", round_trip=True)
+                text = self._adapter.dump_json({name: value}, warnings="error", round_trip=True).decode()
+                if too_deep(text):
+                    reason = _TOO_DEEP
             except (PydanticSerializationError, ValueError, RecursionError):
                 reason = f"it holds a {type(value).__name__} that does not fit its annotation"
                 if isinstance(value, bytes):
                     reason = "its bytes are no UTF-8: annotate it with pydantic.Base64Bytes"
+                elif nested_too_deep(value):
+                    reason = _TOO_DEEP
+            if reason is not None:
                 return f"field {name!r} of {self.cls.__qualname__} can't be stored: {reason}"
         return f"the state of {self.cls.__qualname__} can't be stored: {error}"
+
+
+_TOO_DEEP = f"with it, the state is nested more than {MAX_DEPTH} levels deep"
 
 
 @lru_cache(maxsize=1024)

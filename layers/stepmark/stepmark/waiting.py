@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
 from stepmark.errors import (
     DefinitionError,
     HandlerFailed,
@@ -22,7 +20,6 @@ from stepmark.handlers import (
     Observation,
     Request,
     decode_payload,
-    encode,
 )
 from stepmark.record import (
     MOST_EVENTS,
@@ -34,8 +31,10 @@ from stepmark.record import (
     Trouble,
 )
 from stepmark.statements import Timeout, Wait
+from stepmark.values import encode, settle
 from stepmark.walk import first_of
 
+_BRIEF = "brief"  # for the release before it is as good as True
 MOST_TEARDOWNS = 20  # that wait to be done, before anything else is set up
 
 if TYPE_CHECKING:
@@ -312,7 +311,7 @@ def _gone(event: str, thread: Thread) -> str:
 
 def _apart(session: Session, function: Callable[[], Any], context: StepContext) -> Any:
     """Run what may not change the state; its result as JSON holds it."""
-    return from_json(encode(_aside(session, function, context), "what it returned", StateError))
+    return settle(_aside(session, function, context), "what it returned", StateError)
 
 
 def _aside(session: Session, function: Callable[[], Any], context: StepContext) -> Any:
@@ -381,7 +380,7 @@ def _handle(session: Session, thread: Thread, on: Node, event: Event) -> Any:
         output = session.call(partial(handler.handle, request, *payload), context)
     else:
         output = session.call(partial(handler, *payload), context)
-    return from_json(encode(output, f"the output of event {on.name!r}", StateError))
+    return settle(output, f"the output of event {on.name!r}", StateError)
 
 
 def _again(session: Session, thread: Thread, node: Node, on: Node, tree: Tree) -> Node:
@@ -406,7 +405,7 @@ def _turn_down(session: Session, event: Event, sender: str, error: Exception) ->
     """The same when the sender looks into the store for an answer."""
     refusal = _refusal(event.event, error)
     session.progress.events.remove(event)
-    session.progress.remember(sender, [isinstance(refusal, PayloadRefused), str(refusal)[:MOST_REFUSAL]])
+    session.progress.remember(sender, refusal_as_stored(refusal))
     session.undo()
     session.commit()
 
@@ -421,10 +420,21 @@ def _refusal(event: str, error: Exception) -> Exception:
     return refusal
 
 
+def refusal_as_stored(refusal: Exception) -> list[Any]:
+    """A refusal for a sender who looks into the store: of what kind it is, and its text."""
+    if not isinstance(refusal, PayloadRefused):
+        return [False, text_of(refusal)[:MOST_REFUSAL]]
+    if refusal.brief is None:
+        return [True, text_of(refusal)[:MOST_REFUSAL]]
+    return [_BRIEF, refusal.brief[:MOST_REFUSAL]]
+
+
 def refusal_from(stored: list[Any]) -> Exception:
     """A refusal as the sender finds it in the store."""
-    is_payload, text = stored
-    return PayloadRefused(text) if is_payload else HandlerFailed(text)
+    kind, text = stored
+    if not kind:
+        return HandlerFailed(text)
+    return PayloadRefused(text, brief=text if kind == _BRIEF else None)
 
 
 # They only deliver what has happened: two that do it at once do no harm, one of them commits.

@@ -24,6 +24,7 @@ from stepmark.statements import (
     Wait,
     WaitFor,
 )
+from stepmark.workflow import is_text
 
 if TYPE_CHECKING:
     from stepmark.shape import Node, Tree
@@ -134,6 +135,8 @@ def _loop(node: Node) -> Node:
 
 def _start(tree: Tree, node: Node, arrival: Arrival) -> None:
     ident = tree[node].id
+    if ident is not None and not is_text(str(ident)):
+        raise DefinitionError(f"Go {node.name!r}: its id must be some text, not {str(ident)!r}")
     started = Started(node.name, None if ident is None else str(ident), None)
     arrival.started.append(started)
     started.at = _walk(tree, node.body[0], arrival) if node.body else None

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from stepmark.errors import RetryableError, UnknownWorkflow
+from stepmark.errors import RetryableError, UnknownWorkflow, printable
 from stepmark.ledger import Budget
 from stepmark.scheduler import LocalScheduler
 
@@ -82,7 +82,8 @@ class _Worker:
             self._set_aside[workflow_id] = time.monotonic() + SET_ASIDE_SECONDS
             # an older worker may meet a newer deploy's workflows: others will run those
             level = logging.DEBUG if isinstance(error, UnknownWorkflow) else logging.WARNING
-            _log.log(level, "workflow %s could not be resumed: %s", workflow_id, type(error).__name__)
+            what = printable(workflow_id), type(error).__name__
+            _log.log(level, "workflow %s could not be resumed: %s", *what)
 
     def pause(self, seconds: float, stopping: threading.Event) -> None:
         """Wait for the next look at the store."""
