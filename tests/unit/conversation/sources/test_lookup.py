@@ -1,8 +1,10 @@
 """One lookup function's work around its company: secret, budget, answer, metrics and log."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ from moto import mock_aws
 
 from conversation import timestamps
 from conversation.errors import ConfigurationError, SourceUnavailable
-from conversation.sources import alpha, lookup
+from conversation.sources import alpha, credentials, lookup
 from conversation.sources.client import SourceClient
 from conversation.sources.identity import Identity
 from conversation.sources.lookup import LookupEvent, answer_lookup
@@ -37,11 +39,11 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def secrets() -> Iterator["SecretsManagerClient"]:
     """Secrets Manager with alpha's secret in it."""
     with mock_aws():
-        lookup._secrets().store.clear()
+        credentials._known.clear()
         client = boto3.client("secretsmanager")
         client.create_secret(Name="alpha", SecretString='{"apiKey": "first"}')
         yield client
-        lookup._secrets().store.clear()
+        credentials._known.clear()
 
 
 def event(seconds: float = 10) -> LookupEvent:
@@ -122,26 +124,28 @@ def test_too_near_a_deadline_nobody_is_asked(seconds: float) -> None:
 
 
 def test_reading_the_secret_counts_into_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    budgets: list[float] = []
-    now = iter([100.0, 104.0, 105.0, 105.0])  # four seconds pass while the secret is read
+    """Secrets Manager that hangs costs the caller no more than the budget."""
+    hangs = threading.Event()
 
-    def note(_source: str, given: float, work: Any) -> None:
-        work.close()
-        budgets.append(given)
+    def hang(_secret_id: str) -> str:
+        hangs.wait(30)
+        return "{}"
 
-    monkeypatch.setattr(lookup, "run_within", note)
-    monkeypatch.setattr(lookup, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    ask(Asked(), 60)
-    assert budgets == [2.0]
+    monkeypatch.setattr(credentials, "_get", hang)
+    company = Asked(JEAN)
+    started = time.monotonic()
+    try:
+        with pytest.raises(SourceUnavailable, match=r"^alpha gave no answer within 0\.\d s$"):
+            ask(company, 1.5)
+    finally:
+        hangs.set()
+    assert time.monotonic() - started < 5
+    assert company.keys == []
 
 
 def move_clock_of_the_cache(monkeypatch: pytest.MonkeyPatch, forward: timedelta) -> None:
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> "Later":
-            return super().now(tz) + forward
-
-    monkeypatch.setattr("aws_lambda_powertools.utilities.parameters.base.datetime", Later)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + forward.total_seconds())
+    monkeypatch.setattr(credentials, "time", later)
 
 
 def test_the_secret_is_read_once_and_again_after_five_minutes(
