@@ -164,7 +164,7 @@ def read_record_number(text: str, *, bare: bool = False) -> str | None:
     read_record_number("33639980001", bare=True)     # "+33639980001"
     read_record_number("06 39 98 00 01")             # None
     """
-    written = _INVISIBLE.sub("", text).strip()
+    written = " ".join(_INVISIBLE.sub("", text).split())
     if written.startswith("00"):
         written = f"+{written[2:]}"
     elif bare and re.fullmatch(r"[1-9][\d\s./-]*", written):

@@ -63,7 +63,7 @@ class SourceSettings:
 
     base_url: str
     secret_id: str
-    token_table: str
+    token_table: str = ""
 
     @classmethod
     def from_environment(cls) -> Self:

@@ -89,7 +89,7 @@ def test_what_the_company_raises_comes_through() -> None:
 
 @pytest.mark.parametrize("field", ["customer_id", "first_name", "last_name", "segment"])
 def test_a_text_too_long_for_step_functions_is_no_answer(field: str) -> None:
-    texts = {"customer_id": "1", "first_name": "", "last_name": "", "segment": ""}
+    texts: dict[str, Any] = {"customer_id": "1", "first_name": "", "last_name": "", "segment": ""}
     longest = Identity("alpha", **{**texts, field: "é" * 1_000})
     assert ask(Asked(longest))["outcome"] == "MATCH"
     with pytest.raises(SourceUnavailable, match=r"^alpha answered with a text over 1,000 characters$"):
