@@ -1,4 +1,4 @@
-"""Credentials: trimmed, named when they cannot be sent, read again when refused, kept while nobody answers."""
+"""Credentials: trimmed, named when they cannot be sent, read again if refused, kept while nobody answers."""
 
 import asyncio
 import json
@@ -34,9 +34,7 @@ SECRETS = {"alpha": alpha.Secret, "beta": beta.Secret, "gamma": gamma.Secret}
 @pytest.mark.parametrize("source", PROTOCOLS)
 def test_what_surrounds_a_credential_is_stripped(source: str, around: str) -> None:
     fields = SECRETS[source].model_fields
-    read = SECRETS[source].model_validate_json(
-        json.dumps(dict.fromkeys(fields, f"{around}in side{around}"))
-    )
+    read = SECRETS[source].model_validate_json(json.dumps(dict.fromkeys(fields, f"{around}in side{around}")))
     assert read.model_dump() == dict.fromkeys(fields, "in side")
 
 
