@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import httpx
@@ -17,14 +17,14 @@ from moto import mock_aws
 from conversation import aws
 from conversation.errors import SourceUnavailable
 from conversation.sources import alpha, beta, credentials, gamma
-from conversation.sources.client import SourceClient, run_within
+from conversation.sources.client import Credentials, SourceClient, run_within
 from tests.support.companies import NUMBER, PROTOCOLS, Company
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 type MakeCompany = Callable[..., Company]
-SECRETS = {"alpha": alpha.Secret, "beta": beta.Secret, "gamma": gamma.Secret}
+SECRETS: dict[str, type[Credentials]] = {"alpha": alpha.Secret, "beta": beta.Secret, "gamma": gamma.Secret}
 
 
 # --- what is sent ------------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ def test_a_credential_that_cannot_be_sent_is_the_credentials_fault(
     asked = company()
     fields = list(SECRETS[source].model_fields)
     for field in fields:
-        values = {**dict.fromkeys(fields, "good"), field: f"x{bad}x"}
+        values: dict[str, Any] = {**dict.fromkeys(fields, "good"), field: f"x{bad}x"}
         secret = SECRETS[source].model_construct(**values)
         client = SourceClient(source, f"https://{source}.example")
         with pytest.raises(SourceUnavailable) as refusal:
@@ -153,7 +153,7 @@ def test_what_is_final_forgets_the_last_value(
         exceptions.ConnectTimeoutError(endpoint_url="https://x"),
         exceptions.ReadTimeoutError(endpoint_url="https://x"),
         exceptions.ConnectionClosedError(endpoint_url="https://x"),
-        exceptions.SSLError(endpoint_url="https://x", error="x"),
+        exceptions.SSLError(endpoint_url="https://x", error=OSError()),
         exceptions.HTTPClientError(error="x"),
     ],
 )
