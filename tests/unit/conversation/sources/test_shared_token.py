@@ -271,8 +271,8 @@ def test_one_death_is_renewed_once(
         def get(self, key: Any, default: Any = None) -> Any:
             return remembered.get(key, default)
 
-        def pop(self, _key: Any, default: Any = None) -> Any:  # type: ignore[override]
-            return default
+        def pop(self, *_: Any) -> Any:
+            return None
 
     monkeypatch.setattr(gamma, "_tokens", Remembering())
     live.append("token-2 of another client")
@@ -312,11 +312,11 @@ def test_a_token_serves_its_client_at_its_gamma_alone(
 
 
 def throttle(operation: str) -> None:
-    raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, operation)  # type: ignore[typeddict-item]
+    raise ClientError({"Error": {"Code": "ThrottlingException", "Message": ""}}, operation)
 
 
 def denied(operation: str) -> None:
-    raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": ""}}, operation)  # type: ignore[typeddict-item]
+    raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": ""}}, operation)
 
 
 def gone(_operation: str) -> None:
