@@ -14,6 +14,7 @@ from moto import mock_aws
 
 from conversation import timestamps
 from conversation.errors import ConfigurationError, SourceUnavailable
+from conversation.http_client import HttpAnswer
 from conversation.sources import alpha, credentials, lookup
 from conversation.sources.client import SourceClient
 from conversation.sources.identity import Identity
@@ -252,3 +253,52 @@ def test_neither_log_nor_metric_tells_who_called(
     assert outcome in written
     for confidential in (NUMBER[1:], "Jean", "Dupont", "A-1042", "first"):
         assert confidential not in written
+
+
+def test_what_a_client_counts_becomes_a_metric_of_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+    async def look_up(client: SourceClient, _secret: alpha.Secret, _number: str) -> Identity | None:
+        client.counted["LookupUnreadableNumber"] += 3
+        return None
+
+    assert answer_lookup("alpha", alpha.Secret, look_up, event()) == {"outcome": "NO_MATCH"}
+    [blob] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    assert blob["LookupUnreadableNumber"] == [3.0]
+    [directive] = blob["_aws"]["CloudWatchMetrics"]
+    assert {"Name": "LookupUnreadableNumber", "Unit": "Count"} in directive["Metrics"]
+    assert [sorted(dimensions) for dimensions in directive["Dimensions"]] == [["service", "source"]]
+
+
+class Rotated:
+    """A company that takes one key only."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.keys: list[str] = []
+
+    async def __call__(self, client: SourceClient, secret: alpha.Secret, _number: str) -> Identity | None:
+        self.keys.append(secret.apiKey)
+        if secret.apiKey != self.key:
+            client.read_json(HttpAnswer(401, b"{}"))
+        return JEAN
+
+
+def test_a_secret_that_was_replaced_is_read_again_when_the_company_refuses_the_old_one(
+    secrets: "SecretsManagerClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = Rotated("first")
+    assert answer_lookup("alpha", alpha.Secret, company, event())["outcome"] == "MATCH"
+    secrets.put_secret_value(SecretId="alpha", SecretString='{"apiKey": "second"}')
+    company.key = "second"
+    move_clock_of_the_cache(monkeypatch, timedelta(seconds=11))
+    assert answer_lookup("alpha", alpha.Secret, company, event())["outcome"] == "MATCH"
+    assert company.keys == ["first", "first", "second"]
+
+
+def test_credentials_that_are_wrong_are_not_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    company = Rotated("another")
+    for seconds in (0, 11):
+        move_clock_of_the_cache(monkeypatch, timedelta(seconds=seconds))
+        with pytest.raises(SourceUnavailable, match=r"^alpha answered 401$") as refusal:
+            answer_lookup("alpha", alpha.Secret, company, event())
+        assert type(refusal.value) is SourceUnavailable, "the state machine and the docs know this name"
+    assert company.keys == ["first", "first"]
