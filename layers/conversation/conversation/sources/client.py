@@ -62,13 +62,14 @@ class SourceClient:
         client = SourceClient("alpha", "https://alpha.example")
         answer = await client.request("GET", "/customers", params={"phone": "+33612345678"})
 
-    `token_table` is where execution environments share the token of a company that has one; empty: nowhere.
+    `shared_in` is the table in which execution environments share the token of a company that has one; empty:
+    each has its own.
     """
 
-    def __init__(self, source: str, base_url: str, token_table: str = "") -> None:
+    def __init__(self, source: str, base_url: str, shared_in: str = "") -> None:
         self.source = source
         self.base_url = base_url
-        self.token_table = token_table
+        self.token_table = shared_in
         self.counted: Counter[str] = Counter()
 
     async def request(
