@@ -41,6 +41,12 @@ def test_the_reader_is_lean() -> None:
     assert HEAVY & imported == set()
 
 
-@pytest.mark.parametrize("module", ["httpx", "pydantic", "aws_lambda_powertools.utilities.parameters"])
+def test_a_lookup_imports_nothing_that_it_does_not_need() -> None:
+    """Numbers are parsed only when a record is not written as the caller's number is."""
+    imported = modules_imported_by("lookup_gamma")
+    assert {"aws_lambda_powertools.utilities.parameters", "boto3", "phonenumbers"} & imported == set()
+
+
+@pytest.mark.parametrize("module", ["httpx", "pydantic", "aws_xray_sdk"])
 def test_what_is_heavy_is_found_where_it_is_needed(module: str) -> None:
     assert module in modules_imported_by("lookup_alpha")

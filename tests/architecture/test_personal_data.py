@@ -9,6 +9,7 @@ import re
 import httpx
 import pytest
 
+from conversation import http_client
 from conversation.sources import client
 from tests.architecture.deployment import (
     DOCUMENT,
@@ -86,7 +87,7 @@ def test_the_http_library_logs_no_url_even_when_everything_is_logged(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     transport = httpx.MockTransport(lambda _request: httpx.Response(200, json=[]))
-    monkeypatch.setattr(client, "_http", lambda: httpx.AsyncClient(transport=transport))
+    monkeypatch.setattr(http_client, "_transport", lambda: transport)
     caplog.set_level(logging.DEBUG)
     alpha = client.SourceClient("alpha", "https://alpha.example")
     answer = asyncio.run(alpha.request("GET", "/customers", params={"phone": "+33612345678"}))

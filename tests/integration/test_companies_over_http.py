@@ -33,6 +33,7 @@ def test_a_customer_is_matched(source: Source, cloud: Cloud, companies: Companie
         "firstName": customer.first_name,
         "lastName": customer.last_name,
         "segment": customer.segment,
+        "candidates": 1,
     }
     assert ask(cloud, source, "+33612345679") == {"outcome": "NO_MATCH"}
 

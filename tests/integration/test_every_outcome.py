@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import pytest
 
 from conversation.errors import SourceUnavailable
-from conversation.sources.lookup import MAXIMUM_TEXT_LENGTH
+from conversation.sources.identity import MAXIMUM_TEXT_LENGTH
 from tests.support.cloud import CALLER, SOURCES, Cloud, Lookup, knows, knows_nobody
 
 

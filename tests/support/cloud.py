@@ -24,7 +24,7 @@ import pytest
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 import journeys.queue
-from conversation.sources import lookup
+from conversation.sources import credentials, gamma
 from conversation.store import conversations
 from journeys import engines, sweeping
 from tests.support.simulated_aws import ACCOUNT, REGION, simulated_aws
@@ -38,6 +38,7 @@ CALLER = "+33612345678"
 SOURCES = ("alpha", "beta", "gamma")
 TABLE = "Conversations"
 WORKFLOWS = "Workflows"
+TOKENS = "SourceTokens"
 
 # Nothing listens on the discard port of the loopback interface: a lookup that a test forgot fails.
 NOWHERE = {
@@ -191,6 +192,7 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Iterator[Cloud]:
         functions = _name_functions(template, known)
         _create_secrets(template, known)
         _create_table(template, known)
+        _create_token_table(template, known)
         _create_workflows(template, known)
         definition = _create_state_machine(template, known)
         cloud = Cloud(
@@ -252,6 +254,13 @@ def _create_table(template: Template, known: dict[Reference, str]) -> None:
     )
 
 
+def _create_token_table(template: Template, known: dict[Reference, str]) -> None:
+    known[Reference("SourceTokenTable")] = TOKENS
+    properties = template.properties("SourceTokenTable", known)
+    keys = ("BillingMode", "KeySchema", "AttributeDefinitions")
+    _client("dynamodb").create_table(TableName=TOKENS, **{key: properties[key] for key in keys})
+
+
 def _create_workflows(template: Template, known: dict[Reference, str]) -> None:
     """What journeys need: their table, their queue with its dead letters, and where timers are kept."""
     known[Reference("WorkflowTable")] = WORKFLOWS
@@ -290,7 +299,9 @@ def _forget_what_functions_remember() -> None:
     """A new execution environment for every function; the clients for AWS may stay, they know no stack."""
     conversations.cache_clear()
     import_module("functions.start_identification.app")._settings.cache_clear()
-    lookup._secrets().store.clear()
+    credentials._known.clear()
+    gamma._tokens.clear()
+    gamma._raw_clients.clear()
     for remembered in (engines.engine, engines.scheduler, journeys.queue._queue_url, sweeping._store):
         remembered.cache_clear()
 

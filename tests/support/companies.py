@@ -150,4 +150,4 @@ def with_field(document: Any, path: str, value: object) -> httpx.Response:
     for parent in parents:
         place = place[int(parent) if parent.isdecimal() else parent]
     place[int(last) if last.isdecimal() else last] = value
-    return httpx.Response(200, json=changed)
+    return httpx.Response(200, content=json.dumps(changed))

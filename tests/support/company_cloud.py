@@ -8,8 +8,7 @@ from typing import Any
 
 import boto3
 
-from conversation import timestamps
-from conversation.sources import client, gamma
+from conversation import http_client, timestamps
 from local.companies import CREDENTIALS, SOURCES, Companies, Source
 from tests.support.cloud import Cloud, deployed, lookup_function
 
@@ -30,14 +29,17 @@ def deployed_with(
             secrets.put_secret_value(
                 SecretId=f"{source.capitalize()}Secret", SecretString=json.dumps(content)
             )
-        gamma._tokens.clear()
         yield cloud
 
 
 def close_connections() -> None:
     """End the connections that lookups keep, which would outlive the companies otherwise."""
-    client.run_within("tests", 5, client._http().aclose())
-    client._http.cache_clear()
+
+    async def close() -> None:
+        await http_client._transport().aclose()
+        http_client._transports.clear()
+
+    http_client.run_within(5, close())
 
 
 def ask(cloud: Cloud, source: str, number: str, *, seconds: float = 5) -> dict[str, Any]:

@@ -13,12 +13,17 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from conversation import library_logs
+
 if TYPE_CHECKING:
     from botocore.exceptions import BotoCoreError
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
+    from mypy_boto3_secretsmanager import SecretsManagerClient
     from mypy_boto3_sqs import SQSClient
     from mypy_boto3_stepfunctions import SFNClient
+
+library_logs.silence()
 
 _CONNECT_SECONDS = 1.0
 _READ_SECONDS = 1.5
@@ -52,6 +57,13 @@ def step_functions() -> SFNClient:
     """Return the Step Functions client of this execution environment."""
     client = botocore.session.get_session().create_client("stepfunctions", config=_START_CONFIG)
     return cast("SFNClient", client)
+
+
+@cache
+def secrets_manager() -> SecretsManagerClient:
+    """Return the Secrets Manager client of this execution environment."""
+    client = botocore.session.get_session().create_client("secretsmanager", config=CONFIG)
+    return cast("SecretsManagerClient", client)
 
 
 @cache

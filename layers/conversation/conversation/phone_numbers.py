@@ -155,3 +155,21 @@ def _possible(text: str, default_region: str) -> PhoneNumber | None:
 
 def _e164(number: PhoneNumber) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
+
+
+def read_record_number(text: str, *, bare: bool = False) -> str | None:
+    """Read a company's record of a number as E.164; None when it does not say of which country it is.
+
+    read_record_number("0033 6 39 98 00 01")         # "+33639980001"
+    read_record_number("33639980001", bare=True)     # "+33639980001"
+    read_record_number("06 39 98 00 01")             # None
+    """
+    written = " ".join(_INVISIBLE.sub("", text).split())
+    if written.startswith("00"):
+        written = f"+{written[2:]}"
+    elif bare and re.fullmatch(r"[1-9][\d\s./-]*", written):
+        written = f"+{written}"
+    if not re.match(r"[\s(\[]*[+\uff0b]", written):
+        return None
+    number = _parse(written, "ZZ")
+    return _e164(number) if number is not None and number.national_number else None

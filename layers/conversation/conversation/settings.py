@@ -59,12 +59,17 @@ class StartSettings:
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
-    """Where one company's service is and which secret opens it."""
+    """Where one company's service is, which secret opens it, and where its token is shared; "": nowhere."""
 
     base_url: str
     secret_id: str
+    token_table: str = ""
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read SOURCE_URL and SOURCE_SECRET."""
-        return cls(base_url=text("SOURCE_URL").rstrip("/"), secret_id=text("SOURCE_SECRET"))
+        """Read SOURCE_URL, SOURCE_SECRET and, where a company has tokens, TOKEN_TABLE."""
+        return cls(
+            base_url=text("SOURCE_URL").rstrip("/"),
+            secret_id=text("SOURCE_SECRET"),
+            token_table=os.environ.get("TOKEN_TABLE", ""),
+        )

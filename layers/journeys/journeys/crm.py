@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-import httpx
 from stepmark import RetryableError, current
 
+from conversation import http_client
+from conversation.http_client import HttpError
 from journeys.settings import CrmSettings
 
 NO_CRM = "no CRM"
+MAXIMUM_SECONDS = 5.0
+# A note's id is kept in the journey's state, and read by people.
+MAXIMUM_ID_LENGTH = 256
+_SUCCESS = range(200, 300)
 
 
 class CrmUnavailable(RetryableError):
@@ -27,17 +30,25 @@ def note(customer_id: str, text: str) -> str:
     url = CrmSettings.from_environment().url
     if not url:
         return NO_CRM
+    work = http_client.send(
+        "POST",
+        f"{url}/notes",
+        json={"customerId": customer_id, "text": text},
+        headers={"Idempotency-Key": current().idempotency_key},
+    )
     try:
-        answer = _http().post(
-            f"{url}/notes",
-            json={"customerId": customer_id, "text": text},
-            headers={"Idempotency-Key": current().idempotency_key},
-        )
-        return str(answer.raise_for_status().json()["noteId"])
-    except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-        raise CrmUnavailable(f"the CRM did not take the note ({type(error).__name__})") from error
-
-
-@cache
-def _http() -> httpx.Client:
-    return httpx.Client(timeout=5, trust_env=False, headers={"User-Agent": "meanwhile"})
+        answer = http_client.run_within(MAXIMUM_SECONDS, work)
+    except HttpError as error:
+        raise CrmUnavailable(f"the CRM {error}") from None
+    if answer.status not in _SUCCESS:
+        raise CrmUnavailable(f"the CRM answered {answer.status}")
+    try:
+        document = answer.json()
+    except ValueError:
+        document = None
+    note_id = document.get("noteId") if isinstance(document, dict) else None
+    if isinstance(note_id, int) and not isinstance(note_id, bool):
+        note_id = str(note_id)
+    if not (isinstance(note_id, str) and 0 < len(note_id) <= MAXIMUM_ID_LENGTH and note_id.isprintable()):
+        raise CrmUnavailable("the CRM answered without a noteId of 1 to 256 printable characters")
+    return note_id

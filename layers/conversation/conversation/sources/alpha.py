@@ -4,37 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conversation.sources.client import Answer
-from conversation.sources.identity import Identity, is_same_number
+from conversation.sources.client import Answer, Credentials
+from conversation.sources.records import Customer, CustomerId, Segment, Text, find_caller
 
 if TYPE_CHECKING:
     from conversation.sources.client import SourceClient
+    from conversation.sources.identity import Identity
 
 
-class Secret(Answer):
+class Secret(Credentials):
     """The credentials in Secrets Manager."""
 
     apiKey: str  # noqa: N815 - the secret's own name
 
 
-class Customer(Answer):
+class Record(Answer):
     """One entry of the answer; `tier` is standard, gold or vip."""
 
-    id: str
-    first_name: str
-    last_name: str
-    phone: str
-    tier: str
+    id: CustomerId
+    first_name: Text = ""
+    last_name: Text = ""
+    tier: Segment = ""
 
 
 async def look_up(client: SourceClient, secret: Secret, number: str) -> Identity | None:
     """Ask alpha who has this number (E.164); None when alpha knows nobody. Raises SourceUnavailable."""
-    answer = await client.request(
-        "GET", "/customers", params={"phone": number}, headers={"X-Api-Key": secret.apiKey}
-    )
-    for customer in client.parse(answer, list[Customer]):
-        if is_same_number(customer.phone, number):
-            return Identity(
-                client.source, customer.id, customer.first_name, customer.last_name, customer.tier
-            )
-    return None
+    key = client.credential("apiKey", secret.apiKey, in_header=True)
+    answer = await client.request("GET", "/customers", params={"phone": number}, headers={"X-Api-Key": key})
+    records = client.read_json(answer)
+    if not isinstance(records, list):
+        raise client.malformed("")
+    return find_caller(client, number, ((str(i), one) for i, one in enumerate(records)), "phone", _read)
+
+
+def _read(record: object) -> Customer:
+    read = Record.model_validate(record)
+    return Customer(read.id, read.first_name, read.last_name, read.tier)

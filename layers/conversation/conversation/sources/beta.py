@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from conversation.sources.client import Answer
-from conversation.sources.identity import Identity, is_same_number
+from pydantic import BeforeValidator
+
+from conversation.sources.advisory import whole_number
+from conversation.sources.client import Answer, Credentials
+from conversation.sources.records import Customer, CustomerId, Text, find_caller
 
 if TYPE_CHECKING:
     from conversation.sources.client import SourceClient
+    from conversation.sources.identity import Identity
 
 
-class Secret(Answer):
+class Secret(Credentials):
     """The credentials in Secrets Manager."""
 
     username: str
@@ -21,38 +25,44 @@ class Secret(Answer):
 class Name(Answer):
     """A contact's name."""
 
-    given: str
-    family: str
+    given: Text = ""
+    family: Text = ""
 
 
-class Contact(Answer):
-    """One entry of the answer."""
+class Record(Answer):
+    """One entry of the answer. A `vip` that is no bool makes nobody a vip, and loses nobody."""
 
-    contactId: str  # noqa: N815 - beta's own name
-    msisdn: str
-    name: Name
-    vip: bool
-
-
-class Contacts(Answer):
-    """The answer."""
-
-    total: int
-    items: list[Contact]
+    contactId: CustomerId  # noqa: N815 - beta's own name
+    name: Annotated[Name, BeforeValidator(lambda name: {} if name is None else name)] = Name()
+    vip: Annotated[bool, BeforeValidator(lambda vip: vip is True)] = False
 
 
 async def look_up(client: SourceClient, secret: Secret, number: str) -> Identity | None:
     """Ask beta who has this number (E.164); None when beta knows nobody. Raises SourceUnavailable."""
+    username = client.credential("username", secret.username)
+    if ":" in username:
+        raise client.unavailable("was not asked: fill its secret again, HTTP Basic has no colon in username")
     answer = await client.request(
         "POST",
         "/v2/contacts/search",
         json={"msisdn": number.removeprefix("+")},
-        auth=(secret.username, secret.password),
+        auth=(username, client.credential("password", secret.password)),
     )
-    for contact in client.parse(answer, Contacts).items:
-        if is_same_number(contact.msisdn, number):
-            segment = "vip" if contact.vip else "standard"
-            return Identity(
-                client.source, contact.contactId, contact.name.given, contact.name.family, segment
-            )
-    return None
+    contacts = client.read_json(answer)
+    records = contacts.get("items") if isinstance(contacts, dict) else None
+    if not isinstance(records, list):
+        raise client.malformed("items" if isinstance(contacts, dict) else "")
+    return find_caller(
+        client,
+        number,
+        ((f"items.{i}", one) for i, one in enumerate(records)),
+        "msisdn",
+        _read,
+        bare_digits=True,
+        unsent=max(0, (whole_number(contacts.get("total")) or 0) - len(records)),
+    )
+
+
+def _read(record: object) -> Customer:
+    read = Record.model_validate(record)
+    return Customer(read.contactId, read.name.given, read.name.family, "vip" if read.vip else "standard")

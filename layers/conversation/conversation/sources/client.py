@@ -1,4 +1,4 @@
-"""HTTP to a company's service, inside a time budget, with every failure turned into SourceUnavailable.
+"""Requests to a company's service, with every failure turned into SourceUnavailable.
 
 How the time-outs nest, for the default deadline of ten seconds:
 
@@ -11,30 +11,26 @@ It shrinks when the deadline is nearer than usual, so that the answer can still 
 from __future__ import annotations
 
 import asyncio
-import logging
-import threading
-from dataclasses import dataclass
-from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING
+import re
+from collections import Counter
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
 
-import httpx
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, field_validator
 
+from conversation import http_client
 from conversation.errors import SourceUnavailable
+from conversation.http_client import HttpAnswer, HttpError, TimedOut, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
-# Both log the URLs that they call, and alpha's and gamma's hold the caller's number.
-for _library in ("httpx", "httpcore"):
-    logging.getLogger(_library).setLevel(logging.WARNING)
-
-MAXIMUM_ANSWER_BYTES = 256 * 1024
-_CONNECT_SECONDS = 1.5
 _RETRY_AFTER_SECONDS = 0.1
 # What a second try, a moment later, may mend. A 429 or a time-out it would only make worse.
 _WORTH_A_RETRY = frozenset({500, 502, 503, 504})
+# What comes along with a copied credential: white space of any kind, byte-order marks, invisible spaces.
+_AROUND_A_CREDENTIAL = re.compile(r"^[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060]+$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Answer(BaseModel):
@@ -44,24 +40,37 @@ class Answer(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
-    """A company's answer that came whole and in time, whatever its status."""
+class Credentials(Answer):
+    """What a company's secret holds: texts, without what surrounds them."""
 
-    status: int
-    body: bytes
+    @field_validator("*")
+    @classmethod
+    def _trimmed(cls, text: str) -> str:
+        trimmed = _AROUND_A_CREDENTIAL.sub("", text)
+        if not trimmed:
+            raise ValueError("is empty")
+        return trimmed
+
+
+class CredentialsRefused(SourceUnavailable):
+    """The company does not take the credentials; the secret may have been replaced meanwhile."""
 
 
 class SourceClient:
-    """Requests to one company, by its name and base URL.
+    """Requests to one company, by its name and base URL; what is to be counted about its answers.
 
-    client = SourceClient("alpha", "https://alpha.example")
-    answer = await client.request("GET", "/customers", params={"phone": "+33612345678"})
+        client = SourceClient("alpha", "https://alpha.example")
+        answer = await client.request("GET", "/customers", params={"phone": "+33612345678"})
+
+    `shared_in` is the table in which execution environments share the token of a company that has one; empty:
+    each has its own.
     """
 
-    def __init__(self, source: str, base_url: str) -> None:
+    def __init__(self, source: str, base_url: str, shared_in: str = "") -> None:
         self.source = source
-        self._base_url = base_url
+        self.base_url = base_url
+        self.token_table = shared_in
+        self.counted: Counter[str] = Counter()
 
     async def request(
         self,
@@ -76,52 +85,61 @@ class SourceClient:
     ) -> HttpAnswer:
         """Send a request that changes nothing over there, once more if it failed in a way that may pass.
 
-        Raises SourceUnavailable when no whole answer came. Redirects are not followed: they would carry
-        the credentials elsewhere.
+        Raises SourceUnavailable when no whole answer came.
         """
-        try:
-            request = _http().build_request(
-                method, self._base_url + path, params=params, headers=headers, json=json, data=form
+
+        def send() -> Coroutine[Any, Any, HttpAnswer]:
+            return http_client.send(
+                method,
+                self.base_url + path,
+                params=params,
+                headers=headers,
+                json=json,
+                form=form,
+                auth=auth,
             )
-        except (httpx.InvalidURL, ValueError):
-            # A credential beyond ASCII, most of all; the error itself would quote it.
-            raise self.unavailable("was not asked: its URL or credentials cannot be sent") from None
-        basic = httpx.BasicAuth(*auth) if auth else None
+
         try:
-            answer = await self._send(request, basic)
+            answer = await send()
             if answer.status not in _WORTH_A_RETRY:
                 return answer
-        except httpx.TimeoutException as error:
-            raise self.unavailable(f"timed out ({type(error).__name__})") from None
-        except httpx.HTTPError:
+        except Unreachable:
             pass  # refused, reset, garbled, or a kept connection that died while the function was frozen
+        except HttpError as error:
+            raise self.unavailable(str(error)) from None
         await asyncio.sleep(_RETRY_AFTER_SECONDS)
         try:
-            return await self._send(request, basic)
-        except httpx.HTTPError as error:
-            raise self.unavailable(f"could not be reached ({type(error).__name__})") from None
+            return await send()
+        except TimedOut as error:
+            raise self.unavailable(f"could not be reached ({error.kind})") from None
+        except HttpError as error:
+            raise self.unavailable(str(error)) from None
 
-    async def _send(self, request: httpx.Request, auth: httpx.Auth | None) -> HttpAnswer:
-        response = await _http().send(request, stream=True, auth=auth)
-        try:
-            body = bytearray()
-            async for chunk in response.aiter_bytes():
-                body += chunk
-                if len(body) > MAXIMUM_ANSWER_BYTES:
-                    raise self.unavailable(f"answered with more than {MAXIMUM_ANSWER_BYTES:,} bytes")
-            return HttpAnswer(response.status_code, bytes(body))
-        finally:
-            await response.aclose()
+    def credential(self, field: str, text: str, *, in_header: bool = False) -> str:
+        """Return a credential that can be sent. Raises SourceUnavailable that names the field when it cannot.
 
-    def parse[Model](self, answer: HttpAnswer, model: type[Model]) -> Model:
-        """Read a 200 as the model. Raises SourceUnavailable for any other status or shape."""
-        if answer.status != httpx.codes.OK:
+        A header carries ASCII; HTTP Basic encodes and so carries any text.
+        """
+        if _CONTROL.search(text):
+            raise self.unavailable(f"was not asked: fill its secret again, {field} has a control character")
+        if in_header and not text.isascii():
+            raise self.unavailable(f"was not asked: fill its secret again, {field} is not all ASCII")
+        return text
+
+    def read_json(self, answer: HttpAnswer) -> Any:
+        """Read a 200 as JSON. Raises SourceUnavailable for any other status or body."""
+        if answer.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+            raise CredentialsRefused(f"{self.source} answered {answer.status}")
+        if answer.status != HTTPStatus.OK:
             raise self.unavailable(f"answered {answer.status}")
         try:
-            return TypeAdapter(model).validate_json(answer.body)
-        except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors(include_input=False)[0]["loc"]) or "its body"
-            raise self.unavailable(f"answered in an unknown format, first at {where}") from None
+            return answer.json()
+        except ValueError:
+            raise self.malformed("") from None
+
+    def malformed(self, where: str) -> SourceUnavailable:
+        """Make the error for an answer of another shape; `where` is a path such as `items.0.contactId`."""
+        return self.unavailable(f"answered in an unknown format, first at {where or 'its body'}")
 
     def unavailable(self, what: str) -> SourceUnavailable:
         """Make the error that says what the company did; `what` must not tell who called."""
@@ -130,44 +148,7 @@ class SourceClient:
 
 def run_within[Result](source: str, seconds: float, work: Coroutine[object, object, Result]) -> Result:
     """Run a lookup to its end, or raise SourceUnavailable after that many seconds, whatever it waits for."""
-
-    async def bounded() -> Result:
-        async with asyncio.timeout(seconds):
-            return await work
-
     try:
-        return asyncio.run_coroutine_threadsafe(bounded(), _loop()).result()
-    except TimeoutError:
-        raise SourceUnavailable(f"{source} gave no answer within {seconds:.1f} s") from None
-
-
-# Connections outlive an invocation only if their event loop does. It runs in a thread of its own: Lambda
-# freezes it between invocations together with everything else.
-_loop_lock = threading.Lock()
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    with _loop_lock:
-        return _running_loop()
-
-
-@cache
-def _running_loop() -> asyncio.AbstractEventLoop:
-    loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="sources", daemon=True).start()
-    return loop
-
-
-@cache
-def _http() -> httpx.AsyncClient:
-    """Return the connection pool; only the loop's own thread calls this."""
-    return httpx.AsyncClient(
-        # The budget bounds the whole; a connection that is not there after this long will not come.
-        timeout=httpx.Timeout(None, connect=_CONNECT_SECONDS),
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=60),
-        follow_redirects=False,
-        trust_env=False,
-        # Callers share this client: a company's session of one of them must not go out with the next.
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        headers={"Accept": "application/json", "User-Agent": "meanwhile"},
-    )
+        return http_client.run_within(seconds, work)
+    except TimedOut as error:
+        raise SourceUnavailable(f"{source} {error}") from None

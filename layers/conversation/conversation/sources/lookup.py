@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import time
-from functools import cache
-from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, cast
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
-from aws_lambda_powertools.utilities.parameters import SecretsProvider
-from aws_lambda_powertools.utilities.parameters.exceptions import GetParameterError
-from pydantic import ValidationError
 
-from conversation import aws, timestamps
+from conversation import timestamps
 from conversation.errors import SourceUnavailable
 from conversation.observability import logger
 from conversation.settings import SourceSettings
-from conversation.sources.client import Answer, SourceClient, run_within
+from conversation.sources import credentials
+from conversation.sources.client import Credentials, CredentialsRefused, SourceClient, run_within
+from conversation.sources.identity import MAXIMUM_TEXT_LENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Mapping
 
     from conversation.sources.identity import Identity
 
 # The budget of one lookup, and what it leaves before the deadline for writing the answer.
 BUDGET_SECONDS = 6.0
 RESERVED_SECONDS = 1.0
-# Step Functions ends an execution whose state grows past 256 KB, and no Catch can prevent it.
-MAXIMUM_TEXT_LENGTH = 1_000
-_SECRET_LIFETIME_SECONDS = 300
 
 
 class LookupEvent(TypedDict):
@@ -42,19 +37,14 @@ class LookupAnswer(TypedDict):
     """What it gets back; `identity` is there when the outcome is a match."""
 
     outcome: Literal["MATCH", "NO_MATCH"]
-    identity: NotRequired[dict[str, str]]
+    identity: NotRequired[dict[str, str | int]]
 
 
-@cache
-def _secrets() -> SecretsProvider:
-    return SecretsProvider(boto_config=aws.CONFIG)
+type LookUp[Secret] = Callable[[SourceClient, Secret, str], Coroutine[object, object, Identity | None]]
 
 
-def answer_lookup[Secret: Answer](
-    source: str,
-    secret_type: type[Secret],
-    look_up: Callable[[SourceClient, Secret, str], Coroutine[object, object, Identity | None]],
-    event: LookupEvent,
+def answer_lookup[Secret: Credentials](
+    source: str, secret_type: type[Secret], look_up: LookUp[Secret], event: LookupEvent
 ) -> LookupAnswer:
     """Ask one company and answer the state machine.
 
@@ -64,43 +54,50 @@ def answer_lookup[Secret: Answer](
     """
     started = time.monotonic()
     settings = SourceSettings.from_environment()
+    client = SourceClient(source, settings.base_url, settings.token_table)
     outcome = "Unavailable"
     try:
-        secret = _read_secret(source, settings.secret_id, secret_type)
-        seconds = _time_left(event["deadlineAt"], time.monotonic() - started)
+        seconds = _time_left(event["deadlineAt"])
         if seconds <= 0:
-            raise SourceUnavailable(f"{source} was not asked: the deadline is too near")
-        client = SourceClient(source, settings.base_url)
-        identity = run_within(source, seconds, look_up(client, secret, event["callerNumber"]))
-        if identity is not None and max(map(len, identity.as_map().values())) > MAXIMUM_TEXT_LENGTH:
-            raise SourceUnavailable(f"{source} answered with a text over {MAXIMUM_TEXT_LENGTH:,} characters")
+            raise client.unavailable("was not asked: the deadline is too near")
+        work = _ask(client, settings.secret_id, secret_type, look_up, event["callerNumber"])
+        identity = run_within(source, seconds, work)
         outcome = "NoMatch" if identity is None else "Match"
+    except CredentialsRefused as error:
+        raise SourceUnavailable(str(error)) from None
     finally:
-        _report(source, outcome, time.monotonic() - started, event["conversationId"])
+        _report(source, outcome, time.monotonic() - started, event["conversationId"], client.counted)
     if identity is None:
         return {"outcome": "NO_MATCH"}
     return {"outcome": "MATCH", "identity": identity.as_map()}
 
 
-def _read_secret[Secret: Answer](source: str, secret_id: str, secret_type: type[Secret]) -> Secret:
-    """Read the credentials, from memory for five minutes: that long a replaced secret takes to be used."""
+async def _ask[Secret: Credentials](
+    client: SourceClient, secret_id: str, secret_type: type[Secret], look_up: LookUp[Secret], number: str
+) -> Identity | None:
+    secret = await credentials.read(client.source, secret_id, secret_type)
     try:
-        text = cast("str", _secrets().get(secret_id, max_age=_SECRET_LIFETIME_SECONDS))
-    except GetParameterError as error:
-        raise SourceUnavailable(f"the secret of {source} cannot be read") from error
-    try:
-        return secret_type.model_validate_json(text)
-    except ValidationError:
-        fields = ", ".join(secret_type.model_fields)
-        raise SourceUnavailable(f"fill the secret of {source} with a JSON object of {fields}") from None
+        identity = await look_up(client, secret, number)
+    except CredentialsRefused:
+        replaced = await credentials.read(client.source, secret_id, secret_type, refused=True)
+        if replaced == secret:
+            raise
+        identity = await look_up(client, replaced, number)
+    if identity is not None:
+        texts = [text for text in identity.as_map().values() if isinstance(text, str)]
+        if max(map(len, texts)) > MAXIMUM_TEXT_LENGTH:
+            raise client.unavailable(f"answered with a text over {MAXIMUM_TEXT_LENGTH:,} characters")
+    return identity
 
 
-def _time_left(deadline_at: str, used_seconds: float) -> float:
+def _time_left(deadline_at: str) -> float:
     until_deadline = (timestamps.from_text(deadline_at) - timestamps.now()).total_seconds()
-    return min(BUDGET_SECONDS - used_seconds, until_deadline - RESERVED_SECONDS)
+    return min(BUDGET_SECONDS, until_deadline - RESERVED_SECONDS)
 
 
-def _report(source: str, outcome: str, seconds: float, conversation_id: str) -> None:
+def _report(
+    source: str, outcome: str, seconds: float, conversation_id: str, counted: Mapping[str, int]
+) -> None:
     milliseconds = round(seconds * 1000)
     logger.info(
         "lookup ended",
@@ -113,4 +110,6 @@ def _report(source: str, outcome: str, seconds: float, conversation_id: str) -> 
     metrics.add_dimension("source", source)
     metrics.add_metric(f"Lookup{outcome}", MetricUnit.Count, 1)
     metrics.add_metric("LookupDuration", MetricUnit.Milliseconds, milliseconds)
+    for name, value in counted.items():
+        metrics.add_metric(name, MetricUnit.Count, value)
     metrics.flush_metrics()

@@ -6,6 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
+from conversation import http_client
 from conversation.sources import client, gamma
 from tests.support.companies import Company, Reply
 
@@ -18,17 +19,20 @@ def _no_pause_before_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _no_tokens_from_before() -> Iterator[None]:
     gamma._tokens.clear()
+    gamma._raw_clients.clear()
     yield
     gamma._tokens.clear()
+    gamma._raw_clients.clear()
 
 
 @pytest.fixture
 def company(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Company]:
-    """A company with its replies to come; the client keeps all settings of its own but the wire."""
+    """A company with its replies to come; all is the client's own but the wire."""
 
     def make(*replies: Reply, **more: Any) -> Company:
         made = Company(list(replies), **more)
-        monkeypatch.setattr(client._http(), "_transport", httpx.MockTransport(made.handle))
+        transport = httpx.MockTransport(made.handle)
+        monkeypatch.setattr(http_client, "_transport", lambda: transport)
         return made
 
     return make

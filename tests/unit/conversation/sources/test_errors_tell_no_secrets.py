@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conversation import http_client
 from conversation.errors import SourceUnavailable
 from conversation.sources import alpha, beta, client, gamma
 from tests.support.companies import NUMBER, PROTOCOLS, Company
@@ -78,7 +79,8 @@ def test_whatever_a_company_does_the_error_tells_nobody(
         [reply() for reply in replies],
         token_replies=None if token_replies is None else [reply() for reply in token_replies],
     )
-    monkeypatch.setattr(client._http(), "_transport", httpx.MockTransport(company.handle))
+    transport = httpx.MockTransport(company.handle)
+    monkeypatch.setattr(http_client, "_transport", lambda: transport)
     asked = client.SourceClient(source, f"https://{source}.example")
     try:
         client.run_within(source, 5, PROTOCOLS[source].look_up(asked, SECRETS[source], NUMBER))

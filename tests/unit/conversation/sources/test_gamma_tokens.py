@@ -1,6 +1,11 @@
 """Gamma's token is asked for once, used until shortly before it expires, and renewed once if it dies."""
 
-from collections.abc import Callable
+import base64
+import dataclasses
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import unquote_plus
 
 import httpx
 import pytest
@@ -126,8 +131,11 @@ def test_other_credentials_get_a_token_of_their_own(company: MakeCompany) -> Non
         httpx.Response(200, json={}),
         httpx.Response(200, json={"access_token": 7}),
         httpx.Response(200, json={"access_token": None, "expires_in": 300}),
-        httpx.Response(200, json={"access_token": "t", "expires_in": "300"}),
-        httpx.Response(200, json={"access_token": "t", "expires_in": 300.5}),
+        httpx.Response(200, json={"access_token": ""}),
+        httpx.Response(200, json={"access_token": " "}),
+        httpx.Response(200, json={"access_token": "two words"}),
+        httpx.Response(200, json={"access_token": "control\u0007"}),
+        httpx.Response(200, json=[]),
         httpx.Response(200, content=b"access_token=t"),
         httpx.Response(401, json={"error": "invalid_client"}),
         httpx.Response(404),
@@ -154,3 +162,153 @@ def test_the_token_request_too_gets_its_one_quick_retry(company: MakeCompany) ->
     asked = company(GAMMA.knows(), token_replies=[httpx.Response(503), token("one")])
     assert GAMMA.ask() is not None
     assert len(asked.token_requests) == 2
+
+
+# --- fields that only advise -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expires_in", "seconds"),
+    [
+        ("3599", 3569), ("3599.0", 3569), (" 3599 ", 3569), (3599.9, 3569), (3599, 3569), ("300", 270),
+        (..., 270), (None, 270), ("", 270), ("soon", 270), ("3599s", 270), (True, 270), ([], 270), ({}, 270),
+        (float("nan"), 270), ("NaN", 270), (float("inf"), 86_400), ("Infinity", 86_400), (1e300, 86_400),
+        ("9" * 400, 86_400), (10**4_000, 86_400), (0, 0), ("0", 0), (-1, 0), ("-3600", 0),
+        (float("-inf"), 0),
+    ],
+)  # fmt: skip
+def test_however_a_lifetime_comes_the_token_is_used(
+    expires_in: object, seconds: int, company: MakeCompany, clock: Clock
+) -> None:
+    granted = {"access_token": "one"} | ({} if expires_in is ... else {"expires_in": expires_in})
+    answer = httpx.Response(200, content=json.dumps(granted))
+    asked = company(*(GAMMA.nobody() for _ in range(3)), token_replies=[answer, token("two"), token("three")])
+    GAMMA.ask()
+    if seconds:
+        clock.seconds += seconds - 1
+        GAMMA.ask()
+        clock.seconds += 2
+    GAMMA.ask()
+    assert bearers(asked) == ["Bearer one"] * (2 if seconds else 1) + ["Bearer two"]
+
+
+@pytest.mark.parametrize("kind", ["bearer", "BEARER", "mac", None, 7, [], ""])
+def test_what_kind_of_token_it_says_it_is_does_not_matter(kind: object, company: MakeCompany) -> None:
+    company(GAMMA.knows(), token_replies=[token("one", token_type=kind, scope=None, refresh_token=7)])
+    assert GAMMA.ask() is not None
+
+
+def test_white_space_and_byte_order_marks_around_a_token_are_nothing(company: MakeCompany) -> None:
+    answer = httpx.Response(200, content=b"\xef\xbb\xbf" + json.dumps({"access_token": " one\n"}).encode())
+    asked = company(GAMMA.knows(), token_replies=[answer])
+    assert GAMMA.ask() is not None
+    assert bearers(asked) == ["Bearer one"]
+
+
+# --- the client's credentials ------------------------------------------------------------------------------
+
+CLIENTS = [
+    ("client", "secret"),
+    ("1PpG/Q 1", "z/tZ9VwFZqApmIQ+ZH1I5pLk/uB4ud:X2/8bL+wfFTt1rFw="),
+    ("100%", "%41+%20"),
+    ("a:b", "c:d"),
+    ("müller", "grün und größer 👋"),
+    ("urn:client@tenant.example", "~!*'()-._&=?#"),
+]
+
+
+def basic_of(request: httpx.Request) -> tuple[str, str]:
+    scheme, _, encoded = request.headers["authorization"].partition(" ")
+    assert scheme == "Basic"
+    user, _, password = base64.b64decode(encoded).decode().partition(":")
+    return user, password
+
+
+def by_the_book(request: httpx.Request) -> tuple[str, str]:
+    """The client as an issuer reads it that follows RFC 6749, 2.3.1."""
+    user, password = basic_of(request)
+    return unquote_plus(user), unquote_plus(password)
+
+
+def issuer(
+    client: tuple[str, str], read: Callable[[httpx.Request], tuple[str, str]], refusal: httpx.Response
+) -> Callable[[httpx.Request], Awaitable[httpx.Response]]:
+    async def answer(request: httpx.Request) -> httpx.Response:
+        again = httpx.Response(refusal.status_code, content=refusal.content)
+        return token("one", expires_in=0) if read(request) == client else again
+
+    return answer
+
+
+def ask_as(client: tuple[str, str]) -> Any:
+    secret = gamma.Secret(clientId=client[0], clientSecret=client[1])
+    return dataclasses.replace(GAMMA, secret=secret).ask()
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_a_client_of_any_characters_is_known_to_an_issuer_by_the_book(
+    client: tuple[str, str], company: MakeCompany
+) -> None:
+    asked = company(GAMMA.knows(), token_replies=[issuer(client, by_the_book, httpx.Response(401))])
+    assert ask_as(client) is not None
+    assert len(asked.token_requests) == 1
+
+
+@pytest.mark.parametrize("client", [one for one in CLIENTS if ":" not in one[0]])
+@pytest.mark.parametrize(
+    "refusal", [httpx.Response(401), httpx.Response(400, json={"error": "invalid_client"})]
+)
+def test_an_issuer_that_takes_them_raw_gets_them_raw_from_then_on(
+    client: tuple[str, str], refusal: httpx.Response, company: MakeCompany
+) -> None:
+    replies = [issuer(client, basic_of, refusal) for _ in range(4)]
+    asked = company(GAMMA.knows(), GAMMA.knows(), token_replies=list(replies))
+    assert ask_as(client) is not None
+    tries = len(asked.token_requests)
+    assert tries == (1 if client == ("client", "secret") else 2)
+    assert ask_as(client) is not None
+    assert len(asked.token_requests) == tries + 1
+
+
+def test_an_issuer_that_becomes_one_by_the_book_is_known_again(company: MakeCompany) -> None:
+    client = ("a b", "c+d")
+    replies = [issuer(client, read, httpx.Response(401)) for read in (*[basic_of] * 2, *[by_the_book] * 3)]
+    asked = company(*(GAMMA.knows() for _ in range(3)), token_replies=replies)
+    for _ in range(3):
+        assert ask_as(client) is not None
+    assert len(asked.token_requests) == 5
+
+
+def test_wrong_credentials_are_tried_both_ways_and_not_again(company: MakeCompany) -> None:
+    asked = company(token_replies=[httpx.Response(401), httpx.Response(401)])
+    with pytest.raises(SourceUnavailable, match=r"^gamma answered 401$"):
+        ask_as(("a+b", "c"))
+    assert [basic_of(request)[0] for request in asked.token_requests] == ["a%2Bb", "a+b"]
+
+
+# --- 404 ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "is_gammas"),
+    [
+        (b'{"error": "no such person"}', True),
+        (b"{}", True),
+        (b"[]", True),
+        (b'\xef\xbb\xbf{"error": "unknown"}', True),
+        (b"", False),
+        (b"<!DOCTYPE html><title>404 Not Found</title>", False),
+        (b"404 page not found\n", False),
+        (b'"unknown"', False),
+        (b"null", False),
+        (b"404", False),
+        (b'{"error": "no such', False),
+    ],
+)
+def test_a_404_is_nobody_when_it_is_gammas_own(body: bytes, *, is_gammas: bool, company: MakeCompany) -> None:
+    company(httpx.Response(404, content=body))
+    if is_gammas:
+        assert GAMMA.ask() is None
+        return
+    with pytest.raises(SourceUnavailable, match=r"^gamma answered 404$"):
+        GAMMA.ask()

@@ -1,8 +1,10 @@
 """One lookup function's work around its company: secret, budget, answer, metrics and log."""
 
 import json
+import threading
+import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,8 @@ from moto import mock_aws
 
 from conversation import timestamps
 from conversation.errors import ConfigurationError, SourceUnavailable
-from conversation.sources import alpha, lookup
+from conversation.http_client import HttpAnswer
+from conversation.sources import alpha, credentials, lookup
 from conversation.sources.client import SourceClient
 from conversation.sources.identity import Identity
 from conversation.sources.lookup import LookupEvent, answer_lookup
@@ -37,11 +40,11 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def secrets() -> Iterator["SecretsManagerClient"]:
     """Secrets Manager with alpha's secret in it."""
     with mock_aws():
-        lookup._secrets().store.clear()
+        credentials._known.clear()
         client = boto3.client("secretsmanager")
         client.create_secret(Name="alpha", SecretString='{"apiKey": "first"}')
         yield client
-        lookup._secrets().store.clear()
+        credentials._known.clear()
 
 
 def event(seconds: float = 10) -> LookupEvent:
@@ -87,7 +90,7 @@ def test_what_the_company_raises_comes_through() -> None:
 
 @pytest.mark.parametrize("field", ["customer_id", "first_name", "last_name", "segment"])
 def test_a_text_too_long_for_step_functions_is_no_answer(field: str) -> None:
-    texts = {"customer_id": "1", "first_name": "", "last_name": "", "segment": ""}
+    texts: dict[str, Any] = {"customer_id": "1", "first_name": "", "last_name": "", "segment": ""}
     longest = Identity("alpha", **{**texts, field: "é" * 1_000})
     assert ask(Asked(longest))["outcome"] == "MATCH"
     with pytest.raises(SourceUnavailable, match=r"^alpha answered with a text over 1,000 characters$"):
@@ -122,26 +125,28 @@ def test_too_near_a_deadline_nobody_is_asked(seconds: float) -> None:
 
 
 def test_reading_the_secret_counts_into_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    budgets: list[float] = []
-    now = iter([100.0, 104.0, 105.0, 105.0])  # four seconds pass while the secret is read
+    """Secrets Manager that hangs costs the caller no more than the budget."""
+    hangs = threading.Event()
 
-    def note(_source: str, given: float, work: Any) -> None:
-        work.close()
-        budgets.append(given)
+    def hang(_secret_id: str) -> str:
+        hangs.wait(30)
+        return "{}"
 
-    monkeypatch.setattr(lookup, "run_within", note)
-    monkeypatch.setattr(lookup, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    ask(Asked(), 60)
-    assert budgets == [2.0]
+    monkeypatch.setattr(credentials, "_get", hang)
+    company = Asked(JEAN)
+    started = time.monotonic()
+    try:
+        with pytest.raises(SourceUnavailable, match=r"^alpha gave no answer within 0\.\d s$"):
+            ask(company, 1.5)
+    finally:
+        hangs.set()
+    assert time.monotonic() - started < 5
+    assert company.keys == []
 
 
 def move_clock_of_the_cache(monkeypatch: pytest.MonkeyPatch, forward: timedelta) -> None:
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> "Later":
-            return super().now(tz) + forward
-
-    monkeypatch.setattr("aws_lambda_powertools.utilities.parameters.base.datetime", Later)
+    later = SimpleNamespace(monotonic=lambda: time.monotonic() + forward.total_seconds())
+    monkeypatch.setattr(credentials, "time", later)
 
 
 def test_the_secret_is_read_once_and_again_after_five_minutes(
@@ -248,3 +253,52 @@ def test_neither_log_nor_metric_tells_who_called(
     assert outcome in written
     for confidential in (NUMBER[1:], "Jean", "Dupont", "A-1042", "first"):
         assert confidential not in written
+
+
+def test_what_a_client_counts_becomes_a_metric_of_its_source(capsys: pytest.CaptureFixture[str]) -> None:
+    async def look_up(client: SourceClient, _secret: alpha.Secret, _number: str) -> Identity | None:
+        client.counted["LookupUnreadableNumber"] += 3
+        return None
+
+    assert answer_lookup("alpha", alpha.Secret, look_up, event()) == {"outcome": "NO_MATCH"}
+    [blob] = [json.loads(line) for line in capsys.readouterr().out.splitlines() if '"_aws"' in line]
+    assert blob["LookupUnreadableNumber"] == [3.0]
+    [directive] = blob["_aws"]["CloudWatchMetrics"]
+    assert {"Name": "LookupUnreadableNumber", "Unit": "Count"} in directive["Metrics"]
+    assert [sorted(dimensions) for dimensions in directive["Dimensions"]] == [["service", "source"]]
+
+
+class Rotated:
+    """A company that takes one key only."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.keys: list[str] = []
+
+    async def __call__(self, client: SourceClient, secret: alpha.Secret, _number: str) -> Identity | None:
+        self.keys.append(secret.apiKey)
+        if secret.apiKey != self.key:
+            client.read_json(HttpAnswer(401, b"{}"))
+        return JEAN
+
+
+def test_a_secret_that_was_replaced_is_read_again_when_the_company_refuses_the_old_one(
+    secrets: "SecretsManagerClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    company = Rotated("first")
+    assert answer_lookup("alpha", alpha.Secret, company, event())["outcome"] == "MATCH"
+    secrets.put_secret_value(SecretId="alpha", SecretString='{"apiKey": "second"}')
+    company.key = "second"
+    move_clock_of_the_cache(monkeypatch, timedelta(seconds=11))
+    assert answer_lookup("alpha", alpha.Secret, company, event())["outcome"] == "MATCH"
+    assert company.keys == ["first", "first", "second"]
+
+
+def test_credentials_that_are_wrong_are_not_tried_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    company = Rotated("another")
+    for seconds in (0, 11):
+        move_clock_of_the_cache(monkeypatch, timedelta(seconds=seconds))
+        with pytest.raises(SourceUnavailable, match=r"^alpha answered 401$") as refusal:
+            answer_lookup("alpha", alpha.Secret, company, event())
+        assert type(refusal.value) is SourceUnavailable, "the state machine and the docs know this name"
+    assert company.keys == ["first", "first"]

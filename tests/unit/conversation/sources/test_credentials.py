@@ -1,0 +1,196 @@
+"""Credentials: trimmed, named when they cannot be sent, read again if refused, kept while nobody answers."""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import httpx
+import pytest
+from botocore import exceptions
+from botocore.stub import Stubber
+from moto import mock_aws
+
+from conversation import aws
+from conversation.errors import SourceUnavailable
+from conversation.sources import alpha, beta, credentials, gamma
+from conversation.sources.client import Credentials, SourceClient, run_within
+from tests.support.companies import NUMBER, PROTOCOLS, Company
+
+if TYPE_CHECKING:
+    from mypy_boto3_secretsmanager import SecretsManagerClient
+
+type MakeCompany = Callable[..., Company]
+SECRETS: dict[str, type[Credentials]] = {"alpha": alpha.Secret, "beta": beta.Secret, "gamma": gamma.Secret}
+
+
+# --- what is sent ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("around", [" ", "\n", "\r\n", "\t", "\u00a0", "\ufeff", "\u200b", " \ufeff\n "])
+@pytest.mark.parametrize("source", PROTOCOLS)
+def test_what_surrounds_a_credential_is_stripped(source: str, around: str) -> None:
+    fields = SECRETS[source].model_fields
+    read = SECRETS[source].model_validate_json(json.dumps(dict.fromkeys(fields, f"{around}in side{around}")))
+    assert read.model_dump() == dict.fromkeys(fields, "in side")
+
+
+@pytest.mark.parametrize("source", PROTOCOLS)
+@pytest.mark.parametrize("bad", ["hunter2\x00", "hun\nter2", "hun\x7fter2", "hun\ud800ter2", "hun\x85ter2"])
+def test_a_credential_that_cannot_be_sent_is_the_credentials_fault(
+    source: str, bad: str, company: MakeCompany
+) -> None:
+    asked = company()
+    fields = list(SECRETS[source].model_fields)
+    for field in fields:
+        values: dict[str, Any] = {**dict.fromkeys(fields, "good"), field: f"x{bad}x"}
+        secret = SECRETS[source].model_construct(**values)
+        client = SourceClient(source, f"https://{source}.example")
+        with pytest.raises(SourceUnavailable) as refusal:
+            run_within(source, 5, PROTOCOLS[source].look_up(client, secret, NUMBER))
+        assert (
+            str(refusal.value)
+            == f"{source} was not asked: fill its secret again, {field} has a control character"
+        )
+    assert asked.lookups == asked.token_requests == []
+
+
+def test_what_http_basic_cannot_carry_is_said_too(company: MakeCompany) -> None:
+    company()
+    secret = beta.Secret(username="a:b", password="hunter2")  # noqa: S106 - opens nothing
+    with pytest.raises(SourceUnavailable, match=r"^beta was not asked: .*username$"):
+        run_within("beta", 5, beta.look_up(SourceClient("beta", "https://beta.example"), secret, NUMBER))
+
+
+@pytest.mark.parametrize("user", ["müller", "100%", "a b", "a+b", "👋"])
+def test_betas_credentials_go_as_they_are(user: str, company: MakeCompany) -> None:
+    asked = company(PROTOCOLS["beta"].knows())
+    secret = beta.Secret(username=user, password=f"{user}:{user}")
+    client = SourceClient("beta", "https://beta.example")
+    assert run_within("beta", 5, beta.look_up(client, secret, NUMBER)) is not None
+    [request] = asked.lookups
+    assert request.headers["authorization"] == httpx.BasicAuth(user, f"{user}:{user}")._auth_header
+
+
+# --- Secrets Manager ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secrets(monkeypatch: pytest.MonkeyPatch) -> Iterator["SecretsManagerClient"]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with mock_aws():
+        credentials._known.clear()
+        client = boto3.client("secretsmanager")
+        client.create_secret(Name="alpha", SecretString='{"apiKey": "first"}')
+        yield client
+        credentials._known.clear()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    moved = SimpleNamespace(forward=0.0)
+    moved.monotonic = lambda: time.monotonic() + moved.forward
+    monkeypatch.setattr(credentials, "time", moved)
+    return moved
+
+
+def read(*, refused: bool = False) -> str:
+    return asyncio.run(credentials.read("alpha", "alpha", alpha.Secret, refused=refused)).apiKey
+
+
+def client_error(code: str, status: int) -> Callable[[Stubber], None]:
+    return lambda stub: stub.add_client_error("get_secret_value", code, http_status_code=status)
+
+
+PASSING = [
+    ("InternalServiceError", 500), ("InternalFailure", 500), ("ServiceUnavailable", 503), ("502", 502),
+    ("ThrottlingException", 400), ("Throttling", 400), ("TooManyRequestsException", 429), ("", 504),
+    ("RequestLimitExceeded", 400), ("RequestTimeout", 400),
+]  # fmt: skip
+FINAL = [
+    ("AccessDeniedException", 400), ("AccessDenied", 403), ("ResourceNotFoundException", 400),
+    ("DecryptionFailure", 400), ("InvalidRequestException", 400), ("UnrecognizedClientException", 400),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "status"), PASSING)
+def test_what_passes_leaves_the_last_value(
+    code: str, status: int, secrets: "SecretsManagerClient", clock: SimpleNamespace
+) -> None:
+    assert read() == "first"
+    secrets.put_secret_value(SecretId="alpha", SecretString='{"apiKey": "second"}')
+    clock.forward = 301
+    with Stubber(aws.secrets_manager()) as stub:
+        client_error(code, status)(stub)
+        assert read() == "first"
+        assert read() == "first", "Secrets Manager is not asked at every call meanwhile"
+    clock.forward = 312
+    assert read() == "second"
+
+
+@pytest.mark.parametrize(("code", "status"), FINAL)
+def test_what_is_final_forgets_the_last_value(
+    code: str, status: int, secrets: "SecretsManagerClient", clock: SimpleNamespace
+) -> None:
+    assert read() == "first"
+    clock.forward = 301
+    with Stubber(aws.secrets_manager()) as stub:
+        for _ in range(2):
+            client_error(code, status)(stub)
+            with pytest.raises(SourceUnavailable, match=r"^the secret of alpha cannot be read$"):
+                read()
+    assert read() == "first"
+    del secrets
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        exceptions.EndpointConnectionError(endpoint_url="https://x"),
+        exceptions.ConnectTimeoutError(endpoint_url="https://x"),
+        exceptions.ReadTimeoutError(endpoint_url="https://x"),
+        exceptions.ConnectionClosedError(endpoint_url="https://x"),
+        exceptions.SSLError(endpoint_url="https://x", error=OSError()),
+        exceptions.HTTPClientError(error="x"),
+    ],
+)
+def test_a_network_that_fails_leaves_the_last_value(
+    error: Exception, secrets: "SecretsManagerClient", clock: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_secret_id: str) -> str:
+        raise error
+
+    assert read() == "first"
+    clock.forward = 301
+    with monkeypatch.context() as patch:
+        patch.setattr(credentials, "_get", fail)
+        assert read() == "first"
+    credentials._known.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(credentials, "_get", fail)
+        with pytest.raises(SourceUnavailable, match=r"^the secret of alpha cannot be read$"):
+            read()
+    del secrets
+
+
+def test_after_a_refusal_it_is_read_before_its_time_but_not_at_every_call(
+    secrets: "SecretsManagerClient", clock: SimpleNamespace
+) -> None:
+    assert read() == "first"
+    secrets.put_secret_value(SecretId="alpha", SecretString='{"apiKey": "second"}')
+    assert read(refused=True) == "first", "it was read a moment ago"
+    clock.forward = 11
+    assert read() == "first"
+    assert read(refused=True) == "second"
+    assert read() == "second"
+
+
+def test_a_secret_may_begin_with_a_byte_order_mark_and_be_binary(secrets: "SecretsManagerClient") -> None:
+    secrets.put_secret_value(SecretId="alpha", SecretString='\ufeff{"apiKey": "marked"}')
+    assert read() == "marked"
+    credentials._known.clear()
+    secrets.put_secret_value(SecretId="alpha", SecretBinary=b'{"apiKey": "binary"}')
+    assert read() == "binary"
