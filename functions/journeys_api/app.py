@@ -11,11 +11,12 @@ from conversation.api import (
     conversation_id_in_path,
     json_object,
     json_value,
+    path_parameter,
     respond,
 )
 from conversation.observability import logger
 from conversation.tracing import tracer
-from journeys.api import answers_workflow_errors, event_id, parameter, workflow_id_in_path
+from journeys.api import answers_workflow_errors, event_id, workflow_id_in_path
 from journeys.engines import engine
 from journeys.reporting import about, report
 from journeys.start import start
@@ -38,7 +39,7 @@ def _start(event: Event) -> Response:
     conversation_id = conversation_id_in_path(event)
     logger.thread_safe_append_keys(conversation_id=conversation_id)
     fields = json_object(event) if event.get("body") else {}
-    snapshot = start(conversation_id, parameter(event, "journey"), fields)
+    snapshot = start(conversation_id, path_parameter(event, "journey"), fields)
     about(snapshot.workflow_id)
     report(snapshot)
     document = {
@@ -56,7 +57,7 @@ def _read(event: Event) -> Response:
 def _send(event: Event) -> Response:
     payload = json_value(event) if event.get("body") else None
     output = engine().callback(
-        workflow_id_in_path(event), parameter(event, "event"), payload, event_id=event_id(event)
+        workflow_id_in_path(event), path_parameter(event, "event"), payload, event_id=event_id(event)
     )
     return respond(200, {"output": output})
 

@@ -107,7 +107,7 @@ def read_late(world: World) -> None:
 def park_in_a_step(world: World) -> None:
     world.start("c1", {"wait": False}, journey="fragile")
     world.settle(600)
-    assert world.read("c1~fragile").body["status"] == "PARKED"
+    assert world.read(world.workflow_id("c1", "fragile")).body["status"] == "PARKED"
 
 
 def fail_at_an_event(world: World) -> None:
@@ -154,7 +154,7 @@ def test_an_event_whose_wait_is_gone_parks_the_journey_and_rings_the_alarm(
     world.send("c1", "go", journey="fragile")
     world.settle()
     assert emitted(capsys.readouterr().out)[watched(ALARMS["JourneyParkedAlarm"])] == 1.0
-    assert world.read("c1~fragile").body["status"] == "PARKED"
+    assert world.read(world.workflow_id("c1", "fragile")).body["status"] == "PARKED"
 
 
 def test_a_wake_up_that_fails_rings_the_alarm_too(world: World, capsys: pytest.CaptureFixture[str]) -> None:
@@ -174,7 +174,7 @@ def test_an_error_is_logged_by_its_type_and_place_alone(
     fail_at_an_event(world)
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     (line,) = [line for line in lines if line.get("message") == "journey failed"]
-    assert (line["workflow_id"], line["conversation_id"]) == ("c1~fragile", "c1")
+    assert (line["workflow_id"], line["conversation_id"]) == (world.workflow_id("c1", "fragile"), "c1")
     assert line["error"] == ["HandlerFailed", "LookupError"]
     assert line["code"]
     assert "4111" not in json.dumps(lines)

@@ -69,6 +69,7 @@ def test_the_document_from_start_to_end(cloud: Cloud) -> None:
         "firstName": "Jean",
         "lastName": "Dupont",
         "segment": "vip",
+        "candidates": 1,
     }
     assert answer.body["startedAt"] == started.body["startedAt"]
     assert answer.body["deadlineAt"] == started.body["deadlineAt"]
@@ -82,7 +83,11 @@ def test_the_document_from_start_to_end(cloud: Cloud) -> None:
 
 def test_identities_of_the_longest_texts_fit_through_step_functions(cloud: Cloud) -> None:
     """It ends an execution whose state grows past 256 KB, so lookups refuse texts that could do that."""
-    longest = {"source": "gamma", **dict.fromkeys(IDENTITY_TEXTS, "👋" * MAXIMUM_TEXT_LENGTH)}
+    longest = {
+        "source": "gamma",
+        "candidates": 1,
+        **dict.fromkeys(IDENTITY_TEXTS, "👋" * MAXIMUM_TEXT_LENGTH),
+    }
     cloud.lookups.update(dict.fromkeys(SOURCES, lambda _event: {"outcome": "MATCH", "identity": longest}))
     cloud.start("6c5c")
     cloud.wait_for_executions()

@@ -1,5 +1,6 @@
 """What fails on the way of a wake-up comes again by itself, or lies where an operator finds it."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -101,14 +102,14 @@ def test_a_wake_up_that_fails_too_often_can_be_sent_back(
         world.settle(300)
         assert failures.count == MOST_RECEIPTS
     world.settle(300)
-    assert world.read("c1~patient").body["waitingFor"] == ["reason"]
+    assert world.read(world.workflow_id("c1", "patient")).body["waitingFor"] == ["reason"]
     dead = world.dead_letters()
     assert len(dead) == 1
 
     world.send_back(dead)  # what `aws sqs start-message-move-task` does, which moto does not know
     world.settle()
     assert world.dead_letters() == []
-    ended = world.read("c1~patient").body
+    ended = world.read(world.workflow_id("c1", "patient")).body
     assert (ended["status"], ended["state"]["reason"]) == ("FINISHED", "cancel")
 
 
@@ -140,7 +141,7 @@ def test_a_dead_letter_that_has_become_needless_does_nothing(world: World) -> No
     world.cancel("c1")
     world.settle()
     before = world.item("c1")
-    body = '{"workflowId": "c1~retention", "look": 1}'
+    body = json.dumps({"workflowId": world.workflow_id("c1"), "look": 1})
     _client("sqs").send_message(QueueUrl=world.queue_url(), MessageBody=body)
     world.settle()
     assert world.item("c1") == before

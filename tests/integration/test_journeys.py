@@ -1,5 +1,6 @@
 """The retention journey through its real functions: every ending, every order, every refusal."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import permutations
@@ -9,12 +10,13 @@ import pytest
 from stepmark import On, Retry, Section, Step, Timeout, Wait
 
 from conversation.store import conversations
-from journeys import engines, notifying, queue, retention
+from journeys import engines, notifying, queue
 from journeys.events import Attribute, Identified
 from journeys.journey import Journey
 from journeys.registry import JOURNEYS
-from tests.support.cloud import TABLE, Cloud
-from tests.support.journeys import APPROVAL, DAY, World, new_id, running, workflow_id
+from tests.support.cloud import TABLE, Cloud, deployed
+from tests.support.journeys import APPROVAL, DAY, World, new_id, running
+from tests.support.template import Template
 
 
 @pytest.fixture
@@ -118,11 +120,11 @@ def test_an_identification_that_nobody_concludes_ends_at_its_deadline(world: Wor
 def test_a_change_that_comes_before_the_workflow_is_written_is_not_lost(world: World) -> None:
     """As when a start is slow between its two writes: its journey has no workflow to wake up yet."""
     world.begin("c1")
-    conversations().join("c1", "retention")
+    conversations().join("c1", "retention", frozenset(), frozenset())
     world.identify("c1")
     world.give_reason("c1")
     world.settle(1)
-    assert world.read(workflow_id("c1")).status == 404
+    assert world.read(world.workflow_id("c1")).status == 404
     world.start("c1")
     world.settle(60)
     assert world.get("c1")["waitingFor"] == ["approve", "deny", "too late"]
@@ -130,11 +132,11 @@ def test_a_change_that_comes_before_the_workflow_is_written_is_not_lost(world: W
 
 def test_a_second_start_changes_nothing(world: World) -> None:
     world.begin("c1")
-    first = world.start("c1", {"offer": "a"})
-    again = world.start("c1", {"offer": "b"})
+    first = world.start("c1", {"offer": "one month free"})
+    again = world.start("c1", {"offer": "two months free"})
     assert (first.status, again.status) == (202, 200)
-    assert first.body["workflowId"] == again.body["workflowId"] == workflow_id("c1")
-    assert world.get("c1")["state"]["offer"] == "a"
+    assert first.body["workflowId"] == again.body["workflowId"] == world.workflow_id("c1")
+    assert world.get("c1")["state"]["offer"] == "one month free"
 
 
 def test_one_idempotency_key_counts_once(world: World) -> None:
@@ -250,7 +252,7 @@ def test_a_queue_that_fails_brings_back_the_records_from_there_on(
     with monkeypatch.context() as patch:
         patch.setattr(notifying, "send", fail_at_the_second)
         answer = world.cloud.invoke("NotifyJourneysFunction", {"Records": records})
-    assert sent == [workflow_id("c1")]
+    assert sent == [world.workflow_id("c1")]
     assert answer == {"batchItemFailures": [{"itemIdentifier": records[1]["dynamodb"]["SequenceNumber"]}]}
     assert world.cloud.invoke("NotifyJourneysFunction", {"Records": records[1:]}) == {"batchItemFailures": []}
     world.settle()
@@ -285,16 +287,34 @@ def test_a_start_with_bad_values_is_refused_and_writes_nothing(
     refused = world.start("c1", fields)
     assert (refused.status, refused.body["error"]["code"]) == (400, "INVALID_REQUEST")
     assert world.cloud.item("c1") == before
-    assert world.read(workflow_id("c1")).status == 404
+    assert world.read(world.workflow_id("c1")).status == 404
 
 
-def test_the_longest_offer_can_be_said(world: World) -> None:
-    wait_for_supervisor(world, "c1", {"offer": "x" * retention.MOST_OFFER})
-    world.send("c1", "approve", APPROVAL)
-    world.settle()
-    assert world.get("c1")["result"] == "approved"
-    assert "x" * retention.MOST_OFFER in world.attributes("c1")["say"]
-    assert world.start("c1", {"offer": "x" * (retention.MOST_OFFER + 1)}).status == 400
+def test_the_longest_offer_that_a_deployment_can_list_can_be_said() -> None:
+    longest = "x" * 900
+    pattern = Template.load().document["Parameters"]["RetentionOffers"]["AllowedPattern"]
+    assert re.match(pattern, f"{longest},{longest}")
+    assert not re.match(pattern, f"{longest},{longest}x")
+    with deployed({"RetentionOffers": f"one month free, {longest}"}) as cloud, running(cloud) as world:
+        wait_for_supervisor(world, "c1", {"offer": longest})
+        world.send("c1", "approve", APPROVAL)
+        world.settle()
+        assert world.get("c1")["result"] == "approved"
+        assert longest in world.attributes("c1")["say"]
+
+
+@pytest.mark.parametrize("offer", ["three months free", "One month free", "<speak>free</speak>", "x", " "])
+def test_an_offer_that_the_deployment_does_not_list_is_refused(world: World, offer: str) -> None:
+    world.begin("c1")
+    refused = world.start("c1", {"offer": offer})
+    assert (refused.status, refused.body["error"]["code"]) == (400, "INVALID_REQUEST")
+    assert refused.body["error"]["message"].startswith("offer: ")
+    assert world.read(world.workflow_id("c1")).status == 404
+
+
+def test_the_first_listed_offer_is_made_unless_the_client_names_one(world: World) -> None:
+    wait_for_supervisor(world, "c1")
+    assert world.attributes("c1")["retention_offer"] == "one month free"
 
 
 @dataclass
@@ -369,7 +389,7 @@ def look_on(world: World, change: dict[str, str]) -> dict[str, Any]:
     world.identify("c1")
     world.give_reason("c1")
     world.settle()
-    found: dict[str, Any] = world.read("c1~onlooker").body
+    found: dict[str, Any] = world.read(world.workflow_id("c1", "onlooker")).body
     return found
 
 
@@ -382,27 +402,29 @@ def onlooker(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_journey_can_wait_without_keeping_what_it_sees(world: World) -> None:
     seen = look_on(world, {"say": "good"})
     assert (seen["status"], seen["error"]) == ("FINISHED", None)
-    assert seen["state"] == {"conversation_id": "c1", "change": {"say": "good"}}
+    start_id = world.workflow_id("c1").rpartition("~")[2]
+    assert seen["state"] == {"conversation_id": "c1", "start_id": start_id, "change": {"say": "good"}}
     assert world.attributes("c1") == {"reason": "cancel", "say": "good"}
 
 
 @pytest.mark.usefixtures("onlooker")
-def test_a_journey_outlives_its_conversation(world: World) -> None:
+def test_a_journey_whose_conversation_is_erased_waits_until_that_would_have_expired(world: World) -> None:
     world.begin("c1")
     assert world.start("c1", journey="onlooker").status == 202
     world.cloud.dynamodb.delete_item(TableName=TABLE, Key={"conversationId": {"S": "c1"}})
     world.settle(60)
-    assert world.read("c1~onlooker").body["waitingFor"] == ["reason"]
+    assert world.read(world.workflow_id("c1", "onlooker")).body["waitingFor"] == ["reason"]
     world.settle(DAY)
-    assert world.read("c1~onlooker").body["waitingFor"] == ["reason"], "nothing can bring an attribute now"
-    assert world.read("c1~onlooker").body["error"] is None
+    ended = world.read(world.workflow_id("c1", "onlooker")).body
+    assert (ended["status"], ended["error"]) == ("CANCELLED", None)
+    assert world.timers() == []
 
 
 @pytest.mark.usefixtures("onlooker")
 @pytest.mark.parametrize(
     "change",
-    [{"say": "x" * 1_001}, {"a b": "x"}, {"": "x"}, {f"n{n}": "" for n in range(51)}],
-    ids=["text", "name", "no name", "count"],
+    [{"say": "x" * 1_001}, {"a b": "x"}, {"": "x"}, {f"n{n}": "" for n in range(51)}, {"say": "a\nb"}],
+    ids=["length", "name", "no name", "count", "control character"],
 )
 def test_a_journey_keeps_to_the_limits_of_attributes(world: World, change: dict[str, str]) -> None:
     seen = look_on(world, change)

@@ -315,7 +315,7 @@ def _context(function: str) -> SimpleNamespace:
     )
 
 
-def identity(source: str, customer_id: str = "1042") -> dict[str, str]:
+def identity(source: str, customer_id: str = "1042") -> dict[str, Any]:
     return {
         "source": source,
         "customerId": customer_id,
@@ -323,6 +323,7 @@ def identity(source: str, customer_id: str = "1042") -> dict[str, str]:
         "firstName": "Jean",
         "lastName": "Dupont",
         "segment": "vip",
+        "candidates": 1,
     }
 
 

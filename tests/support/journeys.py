@@ -64,16 +64,30 @@ class World:
     clock: Clock
     invocations: dict[str, int] = field(default_factory=dict)
     _read: int = 0
+    _start_ids: dict[str, str] = field(default_factory=dict)
+
+    def workflow_id(self, conversation_id: str, journey: str = "retention") -> str:
+        """The id of the journey of the conversation that had this id last, as its start answers it."""
+        item = self.cloud.item(conversation_id)
+        if item is not None:
+            self._start_ids[conversation_id] = item["startId"]["S"]
+        return f"{conversation_id}~{journey}~{self._start_ids.get(conversation_id, 'f' * 16)}"
 
     # -- what clients do --------------------------------------------------------------------------------
 
     def begin(self, conversation_id: str, attributes: Mapping[str, str] | None = None) -> None:
         """A conversation whose identification goes on until the test ends it."""
         assert self.cloud.start(conversation_id, attributes=attributes).status == 202
+        self.workflow_id(conversation_id)
 
-    def identify(self, conversation_id: str, segment: str = "vip") -> None:
+    def identify(
+        self, conversation_id: str, segment: str = "vip", customer_id: str = "1042", candidates: int = 1
+    ) -> None:
         """End the identification as the state machine does."""
-        who = {name: {"S": text} for name, text in {**identity("gamma"), "segment": segment}.items()}
+        who: dict[str, dict[str, str]] = {
+            name: {"S": text} for name, text in {**identity("gamma", customer_id), "segment": segment}.items()
+        }
+        who["candidates"] = {"N": str(candidates)}
         self.cloud.dynamodb.update_item(
             TableName=TABLE,
             Key={"conversationId": {"S": conversation_id}},
@@ -99,7 +113,7 @@ class World:
         )
 
     def get(self, conversation_id: str) -> dict[str, Any]:
-        answer = repeat(lambda: self.read(workflow_id(conversation_id)))
+        answer = repeat(lambda: self.read(self.workflow_id(conversation_id)))
         assert answer.status == 200, answer
         return answer.body
 
@@ -118,13 +132,14 @@ class World:
         return self.request(
             "POST",
             "/workflows/{workflowId}/events/{event}",
-            {"workflowId": f"{conversation_id}~{journey}", "event": event},
+            {"workflowId": self.workflow_id(conversation_id, journey), "event": event},
             body=json.dumps(payload),
             headers={} if key is None else {"Idempotency-Key": key},
         )
 
     def cancel(self, conversation_id: str) -> Answer:
-        return self.request("DELETE", "/workflows/{workflowId}", {"workflowId": workflow_id(conversation_id)})
+        path = {"workflowId": self.workflow_id(conversation_id)}
+        return self.request("DELETE", "/workflows/{workflowId}", path)
 
     def request(
         self,
@@ -296,7 +311,7 @@ class World:
 
     def item(self, conversation_id: str, journey: str = "retention") -> dict[str, Any]:
         """The workflow as it lies in the table."""
-        key = {"workflowId": {"S": f"{conversation_id}~{journey}"}}
+        key = {"workflowId": {"S": self.workflow_id(conversation_id, journey)}}
         return dict(self.cloud.dynamodb.get_item(TableName=WORKFLOWS, Key=key, ConsistentRead=True)["Item"])
 
 
@@ -335,10 +350,6 @@ def repeat[Answered](call: Callable[[], Answered]) -> Answered:
         return call()
     except Crash:
         return call()
-
-
-def workflow_id(conversation_id: str) -> str:
-    return f"{conversation_id}~retention"
 
 
 def new_id() -> str:

@@ -20,6 +20,7 @@ class Machine:
     """The update tasks of the state machine; `now` is the moment when the state is entered."""
 
     cloud: Cloud
+    start_id: str | None = None  # of the conversation that has the id now, unless it says otherwise
 
     def identify(self, conversation_id: str, identity: Mapping[str, str], now: datetime) -> bool:
         """Let a source's match count; False when it comes second or too late."""
@@ -53,6 +54,9 @@ class Machine:
         return state
 
     def _write(self, state: Mapping[str, Any], data: Mapping[str, Any], now: datetime) -> bool:
+        """Make the write for the start that the conversation has now, unless `data` names another."""
+        item = self.cloud.item(data["conversationId"]) or {}
+        data = {**data, "startId": self.start_id or item.get("startId", {"S": "none"})["S"]}
         context = {"State": {"EnteredTime": timestamps.to_text(now)}}
         parameters = _resolve(state["Parameters"], data, context)
         try:
@@ -81,10 +85,12 @@ def _resolve(template: Any, data: Mapping[str, Any], context: Mapping[str, Any])
     resolved = {}
     for name, value in template.items():
         if name.endswith(".$"):
-            found: Any = context if value.startswith("$$.") else data
-            for part in value.lstrip("$.").split("."):
+            as_text = value.startswith("States.Format('{}', ")
+            path = value.removeprefix("States.Format('{}', ").removesuffix(")")
+            found: Any = context if path.startswith("$$.") else data
+            for part in path.lstrip("$.").split("."):
                 found = found[part]
-            resolved[name.removesuffix(".$")] = found
+            resolved[name.removesuffix(".$")] = str(found) if as_text else found
         else:
             resolved[name] = _resolve(value, data, context)
     return resolved

@@ -6,7 +6,6 @@ import re
 from functools import wraps
 from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from stepmark import (
     EventsFull,
@@ -21,7 +20,7 @@ from stepmark import (
     WorkflowNotFound,
 )
 
-from conversation.api import refuse
+from conversation.api import CONVERSATION_ID, path_parameter, refuse
 from conversation.errors import ConversationError, InvalidRequest
 from conversation.observability import logger
 from journeys.errors import JourneyNotFound
@@ -32,7 +31,8 @@ if TYPE_CHECKING:
 
     from conversation.api import Event, Handler, Response
 
-_WORKFLOW_ID = re.compile(r"[A-Za-z0-9_-]{1,80}~[A-Za-z0-9_-]{1,64}")
+# One without a start id was begun by the release before these.
+_WORKFLOW_ID = re.compile(rf"{CONVERSATION_ID}~[A-Za-z0-9_-]{{1,64}}(~[0-9a-f]{{16}})?")
 _IDEMPOTENCY_KEY = re.compile(r"[\x21-\x7e]{1,255}")
 
 # The first that fits counts. What is in none of these rows is no client's doing, and somebody has to mend it.
@@ -104,19 +104,11 @@ def _answer_failed_handler(error: HandlerFailed) -> Response:
 
 def workflow_id_in_path(event: Event) -> str:
     """Read `{workflowId}` from the path; what can't be one is not found. Raises WorkflowNotFound."""
-    workflow_id = parameter(event, "workflowId")
+    workflow_id = path_parameter(event, "workflowId")
     if not _WORKFLOW_ID.fullmatch(workflow_id):
         raise WorkflowNotFound("there is no such workflow; take the workflowId of the answer to its start")
     about(workflow_id)
     return workflow_id
-
-
-def parameter(event: Event, name: str) -> str:
-    """Read a parameter from the path.
-
-    API Gateway hands it over as it stands in the path: a name with a space in it comes as `too%20late`.
-    """
-    return unquote((event.get("pathParameters") or {}).get(name, ""))
 
 
 def event_id(event: Event) -> str | None:
@@ -129,4 +121,4 @@ def event_id(event: Event) -> str | None:
     key = headers.get("idempotency-key")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
         raise InvalidRequest("Idempotency-Key must have 1 to 255 visible ASCII characters")
-    return None if key is None else f"{key} {parameter(event, 'event')}"
+    return None if key is None else f"{key} {path_parameter(event, 'event')}"

@@ -19,10 +19,11 @@ type Into[Payload] = str | Callable[[Payload], object]
 
 
 class Attribute(Observation[str]):
-    """The conversation has an attribute of that name, whoever has written it, and whenever.
+    """The conversation has an attribute of that name with a word in it, whoever has written it, and whenever.
 
         On("reason", Attribute("reason", into="reason"))
 
+    An empty attribute, or one of white space, is none yet: many IVRs send one for what they do not know.
     Never happens once the conversation has expired: give the Wait a Timeout too.
     into: the journey's field that takes the text, or a callable that does; without it nothing is kept.
     """
@@ -33,8 +34,8 @@ class Attribute(Observation[str]):
 
     def look(self, request: Request[None]) -> Happened | None:
         conversation = _conversation(request)
-        value = conversation.attributes.get(self._name) if conversation else None
-        return None if value is None else Happened(value)
+        value = conversation.attributes.get(self._name, "") if conversation else ""
+        return Happened(value) if value.strip() else None
 
     def handle(self, request: Request[None], payload: str) -> None:
         _store(request, self._into, payload)
@@ -47,11 +48,13 @@ EXPIRED = "EXPIRED"
 class Identification:
     """How the identification ended: a final status, and the caller's identity when that is SUCCESS.
 
-    The status is EXPIRED when the conversation was no longer kept by the time the journey asked.
+    The status is EXPIRED when the conversation was no longer kept by the time the journey asked. candidates:
+    how many customers have the caller's number; with more than one, `identity` does not say which it is.
     """
 
     status: str
     identity: dict[str, str] | None
+    candidates: int = 1  # what the release before has found stands for one customer
 
 
 class Identified(Observation[Identification]):
@@ -69,12 +72,15 @@ class Identified(Observation[Identification]):
     def look(self, request: Request[None]) -> Happened | LookAgain | None:
         conversation = _conversation(request)
         if conversation is None:
-            return Happened(Identification(EXPIRED, None))
+            return Happened(Identification(EXPIRED, None, 0))
         if conversation.status is Status.ONGOING:
             # If everything else has died by then, that look itself makes it TIMED_OUT.
             return LookAgain(max(conversation.deadline_at.timestamp(), time.time() + 1))
         identity = conversation.identity
-        return Happened(Identification(conversation.status, None if identity is None else dict(identity)))
+        if identity is None:
+            return Happened(Identification(conversation.status, None, 0))
+        texts = {name: value for name, value in identity.items() if isinstance(value, str)}
+        return Happened(Identification(conversation.status, texts, int(identity["candidates"])))
 
     def handle(self, request: Request[None], payload: Identification) -> None:
         _store(request, self._into, payload)

@@ -36,4 +36,5 @@ def _journeys_of(change: Record) -> Iterator[str]:
     new, old = change.get("NewImage", {}), change.get("OldImage", {})
     if any(new.get(name) != old.get(name) for name in ("attributes", "status")):
         for journey in new.get("journeys", {}).get("SS", ()):
-            yield workflow_id_of(new["conversationId"]["S"], journey)
+            start_id = new["startId"]["S"] if "startId" in new else None
+            yield workflow_id_of(new["conversationId"]["S"], journey, start_id)

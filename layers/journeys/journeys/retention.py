@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import Field
 from stepmark import Finish, Go, If, On, Scope, Section, Statement, Step, Timeout, Wait, WaitFor
 
+from conversation.errors import InvalidRequest
 from journeys import crm
 from journeys.events import Attribute, Identification, Identified
 from journeys.journey import Journey
+from journeys.settings import RetentionSettings
 
 _WORDS = {
     "approved": "Good news: {offer}, if you stay with us.",
     "denied": "I am sorry, there is no offer that I could make you today.",
     "timed out": "I am sorry, nobody could answer in time. We will call you back.",
 }
-MOST_OFFER = 900  # characters; with the words around it, it has to fit into one attribute
 YEAR_SECONDS = 31_536_000
 
 
@@ -32,10 +35,16 @@ class Decision:
 @dataclass
 class Retention(Journey, name="retention"):
     """Attributes it reads: `reason`. Attributes it writes: `retention` (asked, then approved, denied or timed
-    out; or no offer, at once), `retention_offer`, and `say`, the IVR's next words.
+    out; or no offer, at once), `retention_offer`, and `say`, the IVR's next words, which the IVR may delete.
+
+    `offer` is one of the deployment's own (RetentionOffers), as it is spoken to the caller and kept in the
+    CRM; the first of them when the client names none.
     """
 
-    offer: Annotated[str, Field(max_length=MOST_OFFER)] = "one month free"
+    own_attributes = frozenset({"retention", "retention_offer", "say"})
+    deletable_attributes = frozenset({"say"})
+
+    offer: str = ""
     answer_within_seconds: Annotated[int, Field(ge=1, le=YEAR_SECONDS)] = 600
     segment: str = field(default="", init=False)
     customer_id: str = field(default="", init=False)
@@ -43,6 +52,12 @@ class Retention(Journey, name="retention"):
     decision: str = field(default="", init=False)
     decided: Decision | None = field(default=None, init=False)
     crm_note: str = field(default="", init=False)
+
+    def on_start(self) -> None:
+        offers = RetentionSettings.from_environment().offers
+        self.offer = self.offer or offers[0]
+        if self.offer not in offers:
+            raise InvalidRequest("offer: name one of the offers that this deployment lists (RetentionOffers)")
 
     def definition(self) -> Section:
         return Section(
@@ -54,7 +69,7 @@ class Retention(Journey, name="retention"):
                 On("no reason", Timeout(minutes=15), Scope("no reason", *self.no_offer())),
             ),
             If(
-                self.reason.strip().casefold() != "cancel",
+                _word(self.reason) != "cancel",
                 "another reason",
                 Scope("another reason", *self.no_offer()),
             ),
@@ -76,7 +91,8 @@ class Retention(Journey, name="retention"):
         return Step("tell the IVR", self.tell_no_offer), Finish("no offer")
 
     def on_identified(self, identification: Identification) -> None:
-        identity = identification.identity or {}
+        # Of several customers with this number none may be offered, or noted, what is another's.
+        identity = (identification.identity or {}) if identification.candidates == 1 else {}
         self.segment = identity.get("segment", "")
         self.customer_id = identity.get("customerId", "")
 
@@ -104,3 +120,8 @@ class Retention(Journey, name="retention"):
 
     def note_in_crm(self) -> str:
         return crm.note(self.customer_id, f"wants to cancel; {self.offer} was proposed to a supervisor")
+
+
+def _word(text: str) -> str:
+    """What was said, without case, white space and punctuation: speech recognition writes `Cancel.`"""
+    return re.sub(r"[\W_]+", " ", unicodedata.normalize("NFKC", text)).strip().casefold()

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Self
 
+from conversation.errors import ConfigurationError
 from conversation.settings import text, whole_number
 
 
@@ -53,6 +54,33 @@ class CrmSettings:
     def from_environment(cls) -> Self:
         """Read CRM_URL."""
         return cls(url=os.environ.get("CRM_URL", "").rstrip("/"))
+
+
+@dataclass(frozen=True, slots=True)
+class JourneySettings:
+    """For how many hours a journey may go on after its start; 0: for as long as its conversation is kept."""
+
+    hours: int
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read JOURNEY_HOURS."""
+        return cls(hours=0 if text("JOURNEY_HOURS") == "0" else whole_number("JOURNEY_HOURS"))
+
+
+@dataclass(frozen=True, slots=True)
+class RetentionSettings:
+    """The offers that the journey `retention` may make, the first of them unless the client names another."""
+
+    offers: tuple[str, ...]
+
+    @classmethod
+    def from_environment(cls) -> Self:
+        """Read RETENTION_OFFERS, a list with commas."""
+        offers = tuple(offer.strip() for offer in text("RETENTION_OFFERS").split(","))
+        if not all(offers):
+            raise ConfigurationError("RETENTION_OFFERS must be a list of offers with a comma between them")
+        return cls(offers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Start a conversation's journey once, however often it is asked for.
 
     name the journey in the conversation ──▶ write the workflow, which looks at the conversation
-       every change from here on wakes it       and has a place to be woken up at
+       every change from here on wakes it,      and has a place to be woken up at
+       and its attributes are its own
 
 A change between the two finds no workflow; its message comes again until the workflow is there.
 """
@@ -10,10 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 from stepmark import DefinitionError, StateError, describe
+from stepmark.handlers import faults_of
 from stepmark.state import codec_of
 
 from conversation.errors import InvalidRequest, RequestTooLarge
@@ -21,6 +24,7 @@ from conversation.store import conversations
 from journeys.engines import class_of, engine
 from journeys.errors import JourneyNotFound
 from journeys.names import workflow_id_of
+from journeys.settings import JourneySettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,10 +48,15 @@ def start(conversation_id: str, name: str, fields: Mapping[str, object]) -> Snap
     cls = class_of(name)
     if cls is None:
         raise JourneyNotFound("this deployment has no journey of that name")
+    hours = JourneySettings.from_environment().hours
     journey = _journey(cls, conversation_id, fields)
+    journey.on_start()
     _check(journey, fields)
-    conversations().join(conversation_id, name)
-    return engine().start(journey, workflow_id_of(conversation_id, name))
+    conversation = conversations().join(conversation_id, name, cls.own_attributes, cls.deletable_attributes)
+    journey.start_id = conversation.start_id
+    ends_at = time.time() + hours * 3600 if hours else conversation.expires_at.timestamp()
+    workflow_id = workflow_id_of(conversation_id, name, conversation.start_id)
+    return engine().start(journey, workflow_id, ends_at=ends_at)
 
 
 def _journey(cls: type[Journey], conversation_id: str, fields: Mapping[str, object]) -> Journey:
@@ -58,9 +67,8 @@ def _journey(cls: type[Journey], conversation_id: str, fields: Mapping[str, obje
     try:
         journey: Journey = TypeAdapter(cls).validate_json(values, strict=True)
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        # The first part of the place is a field of ours; what follows may be the client's own words.
-        raise InvalidRequest(f"{fault['loc'][0] if fault['loc'] else 'the body'}: {fault['msg']}") from error
+        _, faults = faults_of(error)
+        raise InvalidRequest(faults) from error
     return journey
 
 

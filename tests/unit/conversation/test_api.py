@@ -5,6 +5,7 @@ import json
 import re
 from types import SimpleNamespace
 from typing import Any, cast
+from urllib.parse import unquote
 
 import pytest
 from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -16,6 +17,7 @@ from conversation.api import (
     Event,
     Response,
     answers_errors,
+    check_conversation_id,
     conversation_id_in_path,
     json_object,
     respond,
@@ -84,7 +86,6 @@ def test_a_json_object_is_read(body: str, expected: dict[str, object]) -> None:
         '{"a": "line\nbreak"}',
         '{"a": NaN}',
         '{"a": [-Infinity]}',
-        "\ufeff{}",
         "\x00",
         "conversationId=6c5c&callerNumber=%2B33612345678",
         "<xml/>",
@@ -202,8 +203,12 @@ def test_an_answer_is_json_that_nobody_caches() -> None:
     "conversation_id",
     [
         "6c5c",
-        "a" * 80,
+        "a" * 128,
         "A-Z_0-9",
+        "1267568856.11",  # Asterisk
+        "v3:T02llQxIyaRkhfRKxgAP8nY511EhFLizdvdUKJiSw8d6A9BborherQ",  # Telnyx
+        "a84b4c76e66710@10.0.0.1",  # a SIP Call-ID
+        "asterisk-1-1267568856.11",
         "b6a1f6f0-3b5c-4a43-9f5e-6f5f6a0a1b2c",
         "CA0123456789abcdef0123456789abcdef",
     ],
@@ -213,10 +218,64 @@ def test_ids_of_the_usual_platforms_are_ids(conversation_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "parameters", [None, {}, *({"conversationId": x} for x in ("", "a" * 81, "a b", "é", "a\n"))]
+    "parameters",
+    [
+        None,
+        {},
+        *(
+            {"conversationId": x}
+            for x in (
+                "",
+                "a" * 129,
+                "a b",
+                "é",
+                "a\n",
+                "-a",
+                ".a",
+                ":",
+                "@x",
+                "_a",
+                "a/b",
+                "a~b",
+                "a%2Fb",
+                "a\x00",
+            )
+        ),
+    ],
 )
 def test_what_is_no_id_is_refused(parameters: dict[str, str] | None) -> None:
     with pytest.raises(
-        InvalidRequest, match="conversationId must have 1 to 80 characters of A-Z a-z 0-9 _ -"
+        InvalidRequest,
+        match=re.escape("conversationId must have 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"),
     ):
         conversation_id_in_path({"pathParameters": parameters})
+
+
+@pytest.mark.parametrize(
+    "in_path", ["v3%3A1a2b", "a84b4c76e66710%4010.0.0.1", "v3:1a2b", "a84b4c76e66710@10.0.0.1"]
+)
+def test_an_id_in_the_path_may_be_escaped(in_path: str) -> None:
+    assert conversation_id_in_path({"pathParameters": {"conversationId": in_path}}) == unquote(in_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (1267568856.11, "a number: put it in quotes"),
+        (7, "a number: put it in quotes"),
+        (True, "a boolean"),
+        (None, "null"),
+        (["6c5c"], "an array"),
+        ({}, "an object"),
+    ],
+)
+def test_what_stands_where_a_string_belongs_is_told(value: object, kind: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^conversationId must be a JSON string, not {kind}$"):
+        check_conversation_id(value)
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_a_byte_order_mark_before_a_body_is_nothing(encoded: bool) -> None:
+    body = "\ufeff{}"
+    assert answer_to(encode(body.encode()) if encoded else body, encoded=encoded)[0] == 200
+    assert answer_to("{}\ufeff")[0] == 400

@@ -1,5 +1,6 @@
 """A change of attributes is checked to the character, and planned so that it never breaks a limit."""
 
+import json
 from collections.abc import Mapping
 
 import pytest
@@ -7,15 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation.attributes import (
-    MAXIMUM_COUNT,
-    MAXIMUM_TOTAL_BYTES,
+    TOTAL_ROOM,
     Plan,
+    Room,
     check_change,
     check_initial,
     plan_change,
+    plan_client_change,
     total_bytes,
 )
-from conversation.errors import InvalidRequest, RequestTooLarge
+from conversation.errors import AttributeReserved, InvalidRequest, RequestTooLarge
 
 # 32 attributes of 24 + 1,000 bytes are 32 KB to the byte.
 FULL = {f"{index:024}": "x" * 1_000 for index in range(32)}
@@ -26,9 +28,9 @@ def numbered(count: int, first: int = 0) -> dict[str, str]:
 
 
 def test_the_limits_of_the_api() -> None:
-    assert MAXIMUM_COUNT == 50
-    assert MAXIMUM_TOTAL_BYTES == 32_768
-    assert total_bytes(FULL) == MAXIMUM_TOTAL_BYTES
+    assert TOTAL_ROOM.count == 50
+    assert TOTAL_ROOM.bytes == 32_768
+    assert total_bytes(FULL) == TOTAL_ROOM.bytes
 
 
 @pytest.mark.parametrize(
@@ -39,7 +41,6 @@ def test_the_limits_of_the_api() -> None:
         {"AZaz09_-": ""},
         {"n" * 64: "v" * 1_000},
         {"emoji": "👋" * 1_000},  # characters count, not bytes
-        {"nul": "\x00"},
         {"-": None},
         numbered(50),
         dict.fromkeys(numbered(50)),
@@ -72,6 +73,12 @@ def test_a_change_at_the_limits_passes_as_it_is(change: dict[str, str | None]) -
         {"reason": {"S": "billing"}},
         {"reason": "v" * 1_001},
         {"reason": "\ud800"},
+        {"nul": "\x00"},
+        {"reason": "two\nlines"},
+        {"reason": "a\ttab"},
+        {"reason": "\x1b[31mred"},
+        {"reason": "\x7f"},
+        {"reason": "c1 \x9b"},
         {"reason": "\udfff\ud83d"},
         numbered(51),
         dict.fromkeys(numbered(51)),
@@ -96,6 +103,56 @@ def test_the_refusal_names_the_attribute_and_keeps_its_value_to_itself() -> None
     assert "hunter2" not in str(refusal.value)
 
 
+@pytest.mark.parametrize("name", ["with space", "é", "x" * 65, "line\nbreak"])
+def test_the_refusal_quotes_the_name_that_is_wrong(name: str) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        check_change({"good": "x", name: "x"})
+    assert json.dumps(name) in str(refusal.value)
+
+
+def test_clients_fill_forty_attributes_and_journeys_the_rest() -> None:
+    forty = numbered(40)
+    assert check_initial(forty) == forty
+    assert plan_client_change(numbered(39), {"new": "x"}) is not None
+    with pytest.raises(InvalidRequest, match="at most 40 attributes of a conversation; delete some first"):
+        plan_client_change(forty, {"new": "x"})
+    with pytest.raises(InvalidRequest, match="at most 40 attributes"):
+        check_initial(numbered(41))
+    assert plan_change(forty, dict.fromkeys([f"own{index}" for index in range(10)], "x")) is not None
+
+
+def test_what_a_journey_has_written_takes_no_room_of_clients() -> None:
+    own = frozenset(f"own{index}" for index in range(5))
+    held = {**numbered(39), **dict.fromkeys(own, "x")}
+    assert plan_client_change(held, {"new": "x"}, own) is not None
+    with pytest.raises(InvalidRequest, match="at most 40"):
+        plan_client_change({**held, "new": "x"}, {"newer": "x"}, own)
+
+
+def test_clients_fill_28_kb_to_the_byte() -> None:
+    held = dict(list(FULL.items())[:27])
+    last = "0" * 23 + "a"
+    assert plan_client_change(held, {last: "x" * 1_000}) is not None
+    with pytest.raises(RequestTooLarge, match="at most 28,672 bytes of attributes together; delete some"):
+        plan_client_change(held, {last + "b": "x" * 1_000})
+
+
+def test_a_conversation_that_is_fuller_than_clients_may_make_it_takes_what_gives_room_back() -> None:
+    over = numbered(45)
+    for change in ({"a0": "y"}, {"a0": None}, {"a0": None, "new": "x"}):
+        assert plan_client_change(over, change) is not None
+
+
+@pytest.mark.parametrize(
+    "change", [{"say": "x"}, {"retention": "approved"}, {"retention": None}, {"a": "1", "say": ""}]
+)
+def test_a_journeys_own_attributes_are_not_for_clients(change: dict[str, str | None]) -> None:
+    own, deletable = frozenset({"say", "retention"}), frozenset({"say"})
+    with pytest.raises(AttributeReserved):
+        plan_client_change({"say": "Hello"}, change, own, deletable)
+    assert plan_client_change({"say": "Hello"}, {"say": None}, own, deletable) is not None
+
+
 def test_the_first_attributes_leave_out_what_is_null() -> None:
     assert check_initial({"reason": "billing", "draft": None}) == {"reason": "billing"}
 
@@ -107,7 +164,11 @@ def test_nothing_to_do_is_no_plan() -> None:
 def test_a_plan_holds_only_what_changes() -> None:
     plan = plan_change({"a": "1", "b": "2"}, {"a": "1", "b": None, "c": "345"})
     assert plan == Plan(
-        before={"b": "2", "c": None}, after={"b": None, "c": "345"}, count_delta=0, byte_delta=2
+        before={"b": "2", "c": None},
+        after={"b": None, "c": "345"},
+        count_delta=0,
+        byte_delta=2,
+        room=Room(50, 32_766),
     )
 
 
@@ -133,10 +194,10 @@ def test_32_kb_fit_to_the_byte() -> None:
 
 
 NAMES = st.sampled_from([f"a{index}" for index in range(60)])
-VALUES = st.text(max_size=1_000) | st.sampled_from(["", "x" * 1_000, "👋" * 1_000])
-HELD = st.dictionaries(NAMES, VALUES, max_size=50).filter(
-    lambda held: total_bytes(held) <= MAXIMUM_TOTAL_BYTES
+VALUES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=1_000) | st.sampled_from(
+    ["", "x" * 1_000, "👋" * 1_000]
 )
+HELD = st.dictionaries(NAMES, VALUES, max_size=50).filter(lambda held: total_bytes(held) <= TOTAL_ROOM.bytes)
 CHANGES = st.dictionaries(NAMES, VALUES | st.none(), max_size=50)
 
 
@@ -148,15 +209,15 @@ def merged(current: Mapping[str, str], change: Mapping[str, str | None]) -> dict
 @given(current=HELD, change=CHANGES)
 def test_a_plan_applied_is_the_change_applied(current: dict[str, str], change: dict[str, str | None]) -> None:
     expected = merged(current, change)
-    fits = len(expected) <= MAXIMUM_COUNT and total_bytes(expected) <= MAXIMUM_TOTAL_BYTES
+    fits = len(expected) <= TOTAL_ROOM.count and total_bytes(expected) <= TOTAL_ROOM.bytes
     try:
         plan = plan_change(current, change)
     except RequestTooLarge:
         assert not fits
-        assert len(expected) <= MAXIMUM_COUNT
+        assert len(expected) <= TOTAL_ROOM.count
         return
     except InvalidRequest:
-        assert len(expected) > MAXIMUM_COUNT
+        assert len(expected) > TOTAL_ROOM.count
         return
     if plan is None:
         assert expected == current

@@ -18,6 +18,7 @@ JEAN = {
     "firstName": "Jean",
     "lastName": "Dupont",
     "segment": "vip",
+    "candidates": 1,
 }
 PENDING = dict.fromkeys(("alpha", "beta", "gamma"), SourceStatus.PENDING)
 
@@ -25,6 +26,7 @@ PENDING = dict.fromkeys(("alpha", "beta", "gamma"), SourceStatus.PENDING)
 def conversation(**changes: Any) -> Conversation:
     fields: dict[str, Any] = {
         "conversation_id": "6c5c",
+        "start_id": "0a1b2c3d4e5f6071",
         "status": Status.ONGOING,
         "caller_number": "+33612345678",
         "started_at": START,
@@ -76,6 +78,7 @@ def test_the_flat_document_of_an_identified_caller() -> None:
         "identity_firstName": "Jean",
         "identity_lastName": "Dupont",
         "identity_segment": "vip",
+        "identity_candidates": "1",
         "source_alpha": "NO_MATCH",
         "source_beta": "MATCH",
         "source_gamma": "MATCH",
@@ -85,6 +88,7 @@ def test_the_flat_document_of_an_identified_caller() -> None:
         "otherMatch_beta_firstName": "Jean",
         "otherMatch_beta_lastName": "Dupont",
         "otherMatch_beta_segment": "vip",
+        "otherMatch_beta_candidates": "1",
         "attribute_reason": "billing",
         "startedAt": "2026-11-21T19:34:01.123Z",
         "updatedAt": "2026-11-21T19:34:02.023Z",
