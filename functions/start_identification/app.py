@@ -6,11 +6,19 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from conversation import aws, timestamps
-from conversation.api import Event, Response, answers_errors, check_conversation_id, json_object, respond
+from conversation.api import (
+    Event,
+    Response,
+    answers_errors,
+    check_conversation_id,
+    json_object,
+    require_string,
+    respond,
+)
 from conversation.attributes import check_initial
 from conversation.errors import InvalidRequest
 from conversation.observability import logger
-from conversation.phone_numbers import to_e164
+from conversation.phone_numbers import MAXIMUM_LENGTH, Caller, read_caller
 from conversation.settings import StartSettings
 from conversation.start import StartRequest, start
 from conversation.store import conversations
@@ -44,14 +52,20 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Response:
 def _parse(body: dict[str, object]) -> StartRequest:
     if body.keys() - _FIELDS:
         raise InvalidRequest(f"send no other fields than {', '.join(sorted(_FIELDS))}")
-    if "callerNumber" not in body:
-        raise InvalidRequest("callerNumber is missing; send an empty text when the caller withholds it")
-    number = body["callerNumber"]
-    if not (number is None or isinstance(number, str)):
-        raise InvalidRequest("callerNumber must be a text")
+    for name in ("conversationId", "callerNumber"):
+        if name not in body:
+            raise InvalidRequest(f"{name} is missing; send it as a JSON string")
     attributes = body.get("attributes")
     return StartRequest(
-        conversation_id=check_conversation_id(body.get("conversationId")),
-        caller_number=to_e164(number or "", _settings().default_region),
+        conversation_id=check_conversation_id(body["conversationId"]),
+        caller=_caller(body["callerNumber"]),
         attributes={} if attributes is None else check_initial(attributes),
     )
+
+
+def _caller(value: object) -> Caller:
+    """Read the caller's number: what it says is the caller's doing, what type it has is the IVR's."""
+    text = "" if value is None else require_string("callerNumber", value)
+    if len(text) > MAXIMUM_LENGTH:
+        raise InvalidRequest(f"callerNumber must have at most {MAXIMUM_LENGTH} characters")
+    return read_caller(text, _settings().default_region)

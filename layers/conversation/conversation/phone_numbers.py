@@ -1,12 +1,20 @@
-"""Caller numbers as IVRs send them, turned into E.164."""
+"""Caller numbers as IVRs send them, and customers' as companies keep them, turned into E.164."""
+
+from __future__ import annotations
 
 import re
-from urllib.parse import unquote
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import phonenumbers
 from phonenumbers import CountryCodeSource, PhoneNumber, PhoneNumberFormat, ValidationResult
 
-from conversation.errors import InvalidRequest
+from conversation.record import UNUSABLE_NUMBER, WITHHELD_NUMBER
+from conversation.sip_addresses import Address, parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 MAXIMUM_LENGTH = 255
 _MAXIMUM_E164_LENGTH = 16  # a plus sign and fifteen digits; some national plans have longer numbers
@@ -21,10 +29,13 @@ _WITHHELD_WORDS = (
 # Platforms write `No Caller ID`, `no-caller-id` and `NoCallerID`, and group digits as variously.
 _SEPARATORS = re.compile(r"[\s,._()-]+")
 
-# Nouns may stand on both sides, as in `private number` and `caller ID unavailable`, and a host after them.
-_NOUNS = "(caller|call|id|name|number)*"
+# Nouns may stand on both sides, as in `private number` and `caller ID unavailable`; RFC 3323 lets a host or a
+# token follow `anonymous`.
+_NOUNS = "(?:caller|call|id|name|number)*"
 _WORDS = "|".join(re.escape(_SEPARATORS.sub("", word)) for word in _WITHHELD_WORDS)
-_WITHHELD = re.compile(f"{_NOUNS}({_WORDS}){_NOUNS}(@.+)?")
+_WITHHELD = re.compile(f"{_NOUNS}(?:{_WORDS}){_NOUNS}(?:@.+)?")
+_ANONYMOUS_USER = re.compile(r"anonymous[._-].*", re.IGNORECASE | re.DOTALL)
+_ANONYMOUS_HOST = "anonymous.invalid"
 
 # The same words typed on a telephone's keys: ANONYMOUS is 266696687, RESTRICTED 7378742833, and so on.
 _KEYPAD = str.maketrans("abcdefghijklmnopqrstuvwxyz", "22233344455566677778889999")
@@ -34,10 +45,32 @@ _WITHHELD_DIGITS = frozenset(
 )
 
 # Marks of writing direction and the like, which cannot be seen and which copying brings along.
-_INVISIBLE = re.compile(r"[\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]")
+_INVISIBLE = re.compile(r"[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
+# What stands for ASCII's signs elsewhere, beside all spaces, dashes and digits.
+_BY_CATEGORY = {"Zs": " ", "Pd": "-"}
+_AS_ASCII = {
+    **dict.fromkeys("\uff0b\ufe62\u207a", "+"),
+    **dict.fromkeys("\u00b7\u2027\uff0e", "."),
+    **dict.fromkeys("\u2212\uff5e", "-"),
+    "\uff08": "(",
+    "\uff09": ")",
+}
 
-# phonenumbers looks for a number anywhere in a text; what IVRs send is one, so it begins like one.
-_BEGINS_LIKE_A_NUMBER = re.compile(r"\s*[+\uff0b(\uff08\[]*\s*\d")
+# A number, from its first character to its last: whatever else stands in a text makes it something else.
+# Two signs in a row, or one at the end, stand for digits that somebody has hidden.
+_NUMBER = re.compile(
+    r"(?!.*[./~-]\s*[./~-])(?!.*[/~-]\s*$)[\s(\[]*(?P<plus>\+*)[\s(\[]*\d[\d\s()\[\]./~-]*", re.DOTALL
+)
+_EXTENSION = re.compile(
+    r"(?:[\s,.;]*(?:extension|extn|ext|xtn|xt|int|x|#)[\s.:]*|;\s*ext\s*=\s*|[,;]+\s*)\d{1,15}#?\s*",
+    re.IGNORECASE,
+)
+# 1-800-FLOWERS: digits, then seven letters or more, with something between. One letter alone is a mask.
+_VANITY = re.compile(r"\+?[\d\s().-]*\d[\s().-]+(?P<letters>[A-Za-z][A-Za-z\s.-]*)")
+_VANITY_LETTERS = 7
+
+# What stands before a country code, in what a reader has made of it: +, 00, and sometimes both.
+_INTERNATIONAL_PREFIX = re.compile(r"[\s(\[]*(?:\+[\s+(\[]*)?(?:0[\s)\]]*0[\s)\]]*)?")
 
 # Shorter SIP users are a switchboard's extensions: 498930 is hardly a number in Germany.
 _E164_WITHOUT_PLUS = re.compile(r"[1-9]\d{7,14}")
@@ -47,98 +80,178 @@ _MEXICO = 52
 _FORMER_MEXICAN_MOBILES = range(10_000_000_000, 20_000_000_000)
 
 
-def to_e164(raw: str, default_region: str) -> str | None:
-    """Turn a caller number into E.164, or None when the caller withholds it.
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, as far as the number says.
 
-        to_e164("tel:+33612345678;ext=105", "FR")        # "+33612345678"
-        to_e164("sip:+33612345678@carrier.example", "FR")  # "+33612345678"
-        to_e164("06 12 34 56 78", "FR")                  # "+33612345678"
-        to_e164("anonymous", "FR")                       # None
-        to_e164("Caller ID unavailable", "FR")           # None
-        to_e164("000-000-0000", "US")                    # None
-
-    `default_region` is an ISO 3166 code such as `FR`, for numbers without a country code. Digits that are no
-    number there are read as E.164 when they begin with 00, or when they are a SIP user of at least eight:
-    trunks leave the plus sign out. A number counts when its length is possible in its country: which ranges
-    are in use changes faster than any pinned list, and turning a real caller away costs more than three
-    lookups for nobody.
-
-    Raises InvalidRequest when the text is neither a number nor a way of withholding one.
+    number: E.164, or None and then `reason` is WITHHELD_NUMBER or UNUSABLE_NUMBER. verification: what the
+    carrier says of the number (STIR/SHAKEN's verstat): passed, failed, or none.
     """
-    if len(raw) > MAXIMUM_LENGTH:
-        raise InvalidRequest(f"callerNumber must have at most {MAXIMUM_LENGTH} characters")
-    uri = _without_display_name(_INVISIBLE.sub("", raw).strip())
-    text = _without_uri(uri)
-    word = text.partition(";")[0].strip()
-    bare = _SEPARATORS.sub("", word).casefold()
-    if not word or _WITHHELD.fullmatch(bare):
-        return None
-    digits = bare.removeprefix("+")
-    if re.fullmatch("0+", digits) or (bare.startswith("+") and digits in _WITHHELD_DIGITS):
-        return None
-    number = _parse(text, default_region)
-    if number is None and digits in _WITHHELD_DIGITS:
-        return None
-    if number is None and word.startswith("00"):
-        number = _parse(f"+{word[2:]}", default_region)
-    elif number is None and _is_sip(uri) and _E164_WITHOUT_PLUS.fullmatch(bare):
-        number = _parse(f"+{bare}", default_region)
+
+    number: str | None
+    reason: str | None
+    verification: str
+
+
+def read_caller(raw: str, default_region: str) -> Caller:
+    """Read what an IVR sends as the caller's number; no string is an error.
+
+        read_caller("tel:+33612345678;ext=105", "FR").number            # "+33612345678"
+        read_caller('"Jean" <sip:+33612345678@carrier.example>', "FR").number   # "+33612345678"
+        read_caller("06 12 34 56 78", "FR").number                      # "+33612345678"
+        read_caller("Caller ID unavailable", "FR").reason               # "WITHHELD_NUMBER"
+        read_caller("sip:jean.dupont@carrier.example", "FR").reason     # "UNUSABLE_NUMBER"
+
+    `default_region` is an ISO 3166 code such as `FR`, for numbers without a country code. Of several readings
+    the one that is valid there wins. Digits without a plus sign are E.164 when they begin with 00 or with the
+    region's own country code, and a SIP user of eight or more also with another country's, if they are no
+    national number: trunks leave the plus sign out. Where nothing is valid, a number counts when its length
+    is possible in its country: which ranges are in use changes faster than any pinned list, and turning a
+    real caller away costs more than three lookups for nobody.
+
+    A display name is never read: the caller writes it.
+    """
+    text = _INVISIBLE.sub("", raw).strip()
+    if not text or _is_withheld_word(text):
+        return Caller(None, WITHHELD_NUMBER, "none")
+    address = parse_address(text)
+    if address is None:
+        return Caller(None, UNUSABLE_NUMBER, "none")
+    verification = _verification(address)
+    if _is_withheld(address):
+        return Caller(None, WITHHELD_NUMBER, verification)
+    number = _number_of(address, default_region)
     if number is None:
-        raise InvalidRequest(
-            "callerNumber must be E.164, a tel: or sip: URI with a number, a national number of the "
-            f"region {default_region}, or a word such as anonymous"
-        )
-    return _e164(number) if number.national_number else None
+        return Caller(None, UNUSABLE_NUMBER, verification)
+    return Caller(number or None, None if number else WITHHELD_NUMBER, verification)
 
 
-def _without_display_name(text: str) -> str:
-    """Take the URI out of what a SIP header holds: `"Anonymous" <sip:anonymous@anonymous.invalid>`."""
-    _, bracket, rest = text.partition("<")
-    return rest.partition(">")[0].strip() if bracket else text
+def read_record_number(text: str, *, bare: bool = False) -> str | None:
+    """Read a customer's number as a company keeps it: E.164, or None when it does not say its country.
+
+        read_record_number("+33 (0)6 39 98 00 01")          # "+33639980001"
+        read_record_number("0033639980001")                 # "+33639980001"
+        read_record_number("0639980001")                    # None: it may be of any country
+        read_record_number("33639980001", bare=True)        # "+33639980001"
+
+    bare: the company's documented format is digits that begin with the country code, without a plus sign.
+    """
+    address = parse_address(_INVISIBLE.sub("", text))
+    if address is None or address.is_sip or not address.user:
+        return None
+    number = _without_extension(_plain(address.user))
+    found = _NUMBER.fullmatch(number)
+    if found is None:
+        return None
+    digits = _digits(number)
+    if not (found["plus"] or digits.startswith("00") or (bare and not digits.startswith("0"))):
+        return None
+    return next(_best(_international(number)), None) or None
 
 
-def _without_uri(text: str) -> str:
-    """Take the number out of a `sip:` URI, and what looks like a number out of a `tel:` URI."""
-    scheme, colon, rest = text.partition(":")
-    match scheme.casefold() if colon else "":
-        case "sip" | "sips":
-            user, _, _password = unquote(rest.partition("@")[0]).partition(":")
-            return _subscriber(user)
-        case "tel":
-            return _subscriber(rest)
-        case _:
-            return text
+def _is_withheld(address: Address) -> bool:
+    if address.host == _ANONYMOUS_HOST or address.host.endswith(f".{_ANONYMOUS_HOST}"):
+        return True
+    if address.user is None:
+        return _is_withheld_word(address.host)
+    if not address.user or _is_withheld_word(address.user) or _ANONYMOUS_USER.fullmatch(address.user):
+        return True
+    bare = _SEPARATORS.sub("", _plain(address.user))
+    digits = bare.removeprefix("+")
+    return re.fullmatch("0+", digits) is not None or (bare != digits and digits in _WITHHELD_DIGITS)
 
 
-def _subscriber(text: str) -> str:
-    """Keep a URI's number and, for a local one, the context that says of which country it is (RFC 3966)."""
-    number, *parameters = (part.strip() for part in text.split(";"))
-    for parameter in parameters:
-        name, _, context = parameter.partition("=")
-        if name.casefold() == "phone-context" and context.startswith("+") and not number.startswith("+"):
-            return f"{number};phone-context={context}"
-    return number
+def _number_of(address: Address, region: str) -> str | None:
+    """E.164, "" for zeros or a withheld word as digits, None when there is no number."""
+    text = _without_extension(_plain(address.user or ""))
+    if address.context and not text.startswith("+"):
+        return _of_context(text, address.context)
+    vanity = _VANITY.fullmatch(text)
+    if vanity is not None:
+        return _of_letters(text, vanity["letters"], region)
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        return None
+    digits = _digits(text)
+    if not found["plus"]:
+        readings = list(_without_plus(text, region, is_sip=address.is_sip))
+    elif digits.startswith("0") and not digits.startswith("00"):
+        # No country code begins so: a plus sign was put before a national number.
+        readings = [number for number in [_possible(text.lstrip("+ "), region)] if _is_valid(number)]
+    else:
+        readings = list(_international(text))
+    spells_a_word = digits in _WITHHELD_DIGITS
+    best = next(_best(readings, valid_only=spells_a_word), None)
+    return "" if best is None and spells_a_word else best
 
 
-def _is_sip(uri: str) -> bool:
-    return uri.casefold().startswith(("sip:", "sips:"))
+def _of_context(text: str, context: str) -> str | None:
+    """A local number of the country, or area, that its phone-context names (RFC 3966)."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    number = _possible(f"{text};phone-context={context}", None)
+    return next(_best([number]), None)
 
 
-def _parse(text: str, default_region: str) -> PhoneNumber | None:
-    number = _possible(text, default_region)
+def _of_letters(text: str, letters: str, region: str) -> str | None:
+    letters = re.sub(r"[^A-Za-z]", "", letters).casefold()
+    if len(letters) < _VANITY_LETTERS or len(set(letters)) == 1:
+        return None
+    return next(_best([_possible(text, region)], valid_only=True), None)
+
+
+def _international(text: str) -> Iterator[PhoneNumber | None]:
+    """The readings of a number that says its country: with a plus sign, or with 00."""
+    yield _possible(f"+{_INTERNATIONAL_PREFIX.sub('', text, count=1)}", None)
+
+
+def _without_plus(text: str, region: str, *, is_sip: bool) -> Iterator[PhoneNumber | None]:
+    """The readings of digits without a plus sign, the likeliest first."""
+    digits = _digits(text)
+    national = _possible(text, region)
+    if digits.startswith("00"):
+        yield from _international(text)
+        yield national
+        return
+    e164 = _possible(f"+{digits}", None) if _E164_WITHOUT_PLUS.fullmatch(digits) else None
+    if digits.startswith(str(phonenumbers.country_code_for_region(region))):
+        yield e164
+        yield national
+        return
+    yield national
+    if is_sip:
+        yield e164
+
+
+def _best(numbers: Iterable[PhoneNumber | None], *, valid_only: bool = False) -> Iterator[str]:
+    """E.164 of the valid numbers first, then of the possible ones; "" for one of zeros."""
+    read = [number for number in numbers if number is not None]
+    for number in read:
+        if not number.national_number:
+            yield ""
+        elif _is_valid(number):
+            yield _e164(number)
+    if not valid_only:
+        yield from map(_e164, read)
+
+
+def _is_valid(number: PhoneNumber | None) -> bool:
+    return number is not None and phonenumbers.is_valid_number(number)
+
+
+def _possible(text: str, region: str | None) -> PhoneNumber | None:
+    """Read a number whose length is possible, or one of zeros only."""
+    number = _parse(text, region)
     if number is None or not number.national_number:
         return number
     # A second look: of two trunk prefixes the first one only drops one, and leaves what is no number.
-    again = _possible(_e164(number), default_region)
+    again = _parse(_e164(number), region)
     return number if again is not None and _e164(again) == _e164(number) else None
 
 
-def _possible(text: str, default_region: str) -> PhoneNumber | None:
-    """Read a number whose length is possible, or one of zeros only."""
-    if not _BEGINS_LIKE_A_NUMBER.match(text):
-        return None
+def _parse(text: str, region: str | None) -> PhoneNumber | None:
     try:
-        number = phonenumbers.parse(text, default_region, keep_raw_input=True)
+        number = phonenumbers.parse(text, region, keep_raw_input=True)
     except phonenumbers.NumberParseException:
         return None
     # Without a country code, 1 and ten digits may as well be a number of the United States: no guessing.
@@ -157,19 +270,38 @@ def _e164(number: PhoneNumber) -> str:
     return phonenumbers.format_number(number, PhoneNumberFormat.E164)
 
 
-def read_record_number(text: str, *, bare: bool = False) -> str | None:
-    """Read a company's record of a number as E.164; None when it does not say of which country it is.
+def _plain(text: str) -> str:
+    """Write digits, spaces, dashes, dots and plus signs of any script as ASCII has them."""
+    return "".join(map(_plain_character, text)).strip()
 
-    read_record_number("0033 6 39 98 00 01")         # "+33639980001"
-    read_record_number("33639980001", bare=True)     # "+33639980001"
-    read_record_number("06 39 98 00 01")             # None
-    """
-    written = " ".join(_INVISIBLE.sub("", text).split())
-    if written.startswith("00"):
-        written = f"+{written[2:]}"
-    elif bare and re.fullmatch(r"[1-9][\d\s./-]*", written):
-        written = f"+{written}"
-    if not re.match(r"[\s(\[]*[+\uff0b]", written):
-        return None
-    number = _parse(written, "ZZ")
-    return _e164(number) if number is not None and number.national_number else None
+
+def _plain_character(character: str) -> str:
+    if character.isascii():
+        return character
+    if character in _AS_ASCII:
+        return _AS_ASCII[character]
+    if character.isdecimal():
+        return str(unicodedata.decimal(character))
+    return _BY_CATEGORY.get(unicodedata.category(character), character)
+
+
+def _without_extension(text: str) -> str:
+    ends = [found.start() for found in _EXTENSION.finditer(text) if found.end() == len(text)]
+    return text[: ends[0]] if ends else text
+
+
+def _digits(text: str) -> str:
+    return "".join(character for character in text if character.isdecimal())
+
+
+def _is_withheld_word(text: str) -> bool:
+    return _WITHHELD.fullmatch(_SEPARATORS.sub("", text.partition(";")[0]).casefold()) is not None
+
+
+def _verification(address: Address) -> str:
+    """What the carrier says, the worst of it if it says several things."""
+    said = {verstat.casefold() for verstat in address.verstat}
+    for outcome in ("failed", "passed"):
+        if any(one.startswith(f"tn-validation-{outcome}") for one in said):
+            return outcome
+    return "none"

@@ -28,6 +28,7 @@ class SourceStatus(StrEnum):
 
 
 WITHHELD_NUMBER = "WITHHELD_NUMBER"
+UNUSABLE_NUMBER = "UNUSABLE_NUMBER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,8 @@ class StartClaim:
 class Conversation:
     """One call or chat, as it stands in the table.
 
-    `caller_number` is E.164, or None when the caller withheld it. `identity` and the values of
+    `caller_number` is E.164, or None when there is none, and `reason` says why; `caller_verification` is what
+    the carrier says of it: passed, failed or none. `identity` and the values of
     `other_matches` are flat maps of strings (source, customerId, displayName, firstName, lastName, segment)
     and of `candidates`, a number. `claim` tells which request may start the execution; `execution_arn` is
     known once one has.
@@ -61,6 +63,7 @@ class Conversation:
     deadline_at: datetime
     expires_at: datetime
     concluded_at: datetime | None = None
+    caller_verification: str = "none"
     reason: str | None = None
     identity: Mapping[str, str | int] | None = None
     sources: Mapping[str, SourceStatus] = field(default_factory=dict)
@@ -87,6 +90,7 @@ class Conversation:
             "conversationId": self.conversation_id,
             "status": self.status.value,
             "callerNumber": self.caller_number,
+            "callerVerification": self.caller_verification,
             "identity": None if self.identity is None else dict(self.identity),
             "sources": {source: status.value for source, status in self.sources.items()},
             "otherMatches": {source: dict(identity) for source, identity in self.other_matches.items()},

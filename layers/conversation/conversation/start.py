@@ -26,13 +26,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 from conversation import aws, timestamps
 from conversation.errors import NumberConflict, StartUnavailable, StoreUnavailable
 from conversation.observability import logger
-from conversation.record import WITHHELD_NUMBER, Conversation, SourceStatus, StartClaim, Status
+from conversation.record import Conversation, SourceStatus, StartClaim, Status
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mypy_boto3_stepfunctions import SFNClient
 
+    from conversation.phone_numbers import Caller
     from conversation.settings import StartSettings
     from conversation.store import ConversationStore
 
@@ -43,10 +44,10 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class StartRequest:
-    """A request to identify a caller; `caller_number` is E.164, or None when the caller withholds it."""
+    """A request to identify a caller."""
 
     conversation_id: str
-    caller_number: str | None
+    caller: Caller
     attributes: Mapping[str, str]
 
 
@@ -63,7 +64,8 @@ def start(
 ) -> Started:
     """Write the conversation and start its execution, or find that this was done before.
 
-        started = start(StartRequest("6c5c", "+33612345678", {}), store, aws.step_functions(), settings)
+        request = StartRequest("6c5c", read_caller("+33612345678", "FR"), {})
+        started = start(request, store, aws.step_functions(), settings)
 
     Raises NumberConflict when the id is known with another number, StoreUnavailable, and StartUnavailable
     when Step Functions did not start: then the same request may be sent again at once.
@@ -73,7 +75,7 @@ def start(
     created = _new_conversation(request, settings, now, mine)
     existing = store.create(created)
     conversation = existing or created
-    if conversation.caller_number != request.caller_number:
+    if conversation.caller_number != request.caller.number:
         raise NumberConflict(
             f"conversation {request.conversation_id} was started with another callerNumber; use a new id"
         )
@@ -99,19 +101,21 @@ def start(
 def _new_conversation(
     request: StartRequest, settings: StartSettings, now: datetime, claim: StartClaim
 ) -> Conversation:
-    withheld = request.caller_number is None
+    caller = request.caller
+    nobody = caller.number is None
     return Conversation(
         conversation_id=request.conversation_id,
         start_id=secrets.token_hex(8),
-        status=Status.NOT_FOUND if withheld else Status.ONGOING,
-        reason=WITHHELD_NUMBER if withheld else None,
-        caller_number=request.caller_number,
+        status=Status.NOT_FOUND if nobody else Status.ONGOING,
+        reason=caller.reason,
+        caller_number=caller.number,
+        caller_verification=caller.verification,
         started_at=now,
         updated_at=now,
-        concluded_at=now if withheld else None,
+        concluded_at=now if nobody else None,
         deadline_at=now + timedelta(seconds=settings.deadline_seconds),
         expires_at=now + timedelta(hours=settings.retention_hours),
-        sources={} if withheld else dict.fromkeys(settings.sources, SourceStatus.PENDING),
+        sources={} if nobody else dict.fromkeys(settings.sources, SourceStatus.PENDING),
         attributes=request.attributes,
         claim=claim,
     )

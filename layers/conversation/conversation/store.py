@@ -437,6 +437,8 @@ def _to_item(conversation: Conversation) -> Values:
         item["startId"] = _text(conversation.start_id)
     if conversation.caller_number is not None:
         item["callerNumber"] = _text(conversation.caller_number)
+    if conversation.caller_verification != "none":
+        item["callerVerification"] = _text(conversation.caller_verification)
     if conversation.reason is not None:
         item["reason"] = _text(conversation.reason)
     if conversation.concluded_at is not None:
@@ -463,6 +465,7 @@ def _from_item(item: Item) -> Conversation:
         deadline_at=timestamps.from_text(item["deadlineAt"]["S"]),
         expires_at=datetime.fromtimestamp(int(item["expiresAt"]["N"]), UTC),
         concluded_at=timestamps.from_text(item["concludedAt"]["S"]) if "concludedAt" in item else None,
+        caller_verification=item["callerVerification"]["S"] if "callerVerification" in item else "none",
         reason=item["reason"]["S"] if "reason" in item else None,
         identity=_identity(item["identity"]) if "identity" in item else None,
         sources={source: SourceStatus(status) for source, status in _from_texts(item["sources"]).items()},

@@ -1,0 +1,148 @@
+"""Addresses as SIP and its neighbours write them: what of them says who calls, and what the caller may write.
+
+    "Jean <+12025550199>" <sip:+12025550143;verstat=TN-Validation-Passed@carrier.example>;tag=1
+    └── display name: never ──┘ └── user ──┘ └── its parameters ──┘ └── host ──┘
+
+RFC 3261 (name-addr, SIP URIs) and RFC 3966 (tel URIs), as far as a caller's number needs them. The libraries
+that parse whole SIP messages bring a stack with them that a cold start would pay for.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+# What chat channels put before a number; other schemes, such as client:, name accounts.
+_CHANNELS = ("whatsapp", "sms", "mms", "rcs")
+_SCHEME = re.compile(rf"(?P<scheme>sips?|tel|{'|'.join(_CHANNELS)}):(//)?", re.IGNORECASE)
+_OTHER_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+# A header may hold several values; the next one begins with a name in quotes, a bracket or a scheme.
+_NEXT_VALUE = re.compile(r'\s*(?:["<]|(?:sips?|tel):)', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One address without its display name.
+
+    user: the number or account, decoded; None when there is only a host. host: without port. context: of a
+    local number, the `phone-context` that says of which country it is, or empty. verstat: what the carrier's
+    verification of the number says, as it stands, one entry for each place where it stands.
+    """
+
+    user: str | None
+    host: str
+    is_sip: bool
+    context: str = ""
+    verstat: tuple[str, ...] = ()
+
+
+def parse_address(text: str) -> Address | None:
+    """Take the first address out of a header's value, a URI or a bare number.
+
+        parse_address('"Jean" <sip:+33612345678@carrier.example>')   # Address("+33612345678", …)
+        parse_address("+33612345678;verstat=TN-Validation-Passed")   # Address("+33612345678", …)
+
+    None when the text is none of these: a quote or bracket that is never closed, for example, after which the
+    caller's own words could pass for the address.
+    """
+    text = text.strip()
+    first = _first_value(text)
+    if _SCHEME.match(text) is None and (text.startswith('"') or "<" in text):
+        return _parse_name_addr(text)
+    if re.search(r'["<>]', first):
+        return None
+    return _parse_uri(first)
+
+
+def _parse_name_addr(text: str) -> Address | None:
+    opening = _outside_quotes(text)
+    if opening is None:
+        return None
+    uri, closing, rest = text[opening + 1 :].partition(">")
+    if not closing or "<" in uri or '"' in uri:
+        return None
+    address = _parse_uri(uri)
+    if address is None:
+        return None
+    # Of the header's own parameters, up to the next value.
+    header = _parameters(rest.partition(",")[0].split(";")[1:])
+    return Address(
+        address.user,
+        address.host,
+        address.is_sip,
+        address.context,
+        (*address.verstat, *header.get("verstat", ())),
+    )
+
+
+def _outside_quotes(text: str) -> int | None:
+    """Where the first bracket outside quoted strings opens, if one does."""
+    quoted = escaped = False
+    for place, character in enumerate(text):
+        if escaped:
+            escaped = False
+        elif quoted and character == "\\":
+            escaped = True
+        elif character == '"':
+            quoted = not quoted
+        elif character == "<" and not quoted:
+            return place
+    return None
+
+
+def _first_value(text: str) -> str:
+    for comma in re.finditer(",", text):
+        if _NEXT_VALUE.match(text, comma.end()):
+            return text[: comma.start()]
+    return text
+
+
+def _parse_uri(text: str) -> Address | None:
+    text = text.strip()
+    found = _SCHEME.match(text)
+    scheme = found["scheme"].casefold() if found else ""
+    rest = text[found.end() :] if found else text
+    if scheme.startswith("sip") or (not scheme and "@" in text):
+        return _parse_sip(rest)
+    if not scheme and _OTHER_SCHEME.match(text):
+        return None
+    number, *parameters = rest.split(";")
+    if scheme in _CHANNELS and not unquote(number).strip().startswith("+"):
+        return None
+    return _address(number, _parameters(parameters), host="", is_sip=False)
+
+
+def _parse_sip(rest: str) -> Address | None:
+    if rest.count("@") > 1:
+        return None
+    userinfo, at, hostpart = rest.partition("@") if "@" in rest else ("", "", rest)
+    hostport, *uri_parameters = hostpart.partition("?")[0].split(";")
+    host = _without_port(hostport.strip())
+    parameters = _parameters(uri_parameters)
+    if not at:
+        return Address(None, host, is_sip=True, verstat=parameters.get("verstat", ()))
+    user, *user_parameters = userinfo.partition(":")[0].split(";")
+    both = _parameters(user_parameters + uri_parameters)
+    return _address(user, both, host=host, is_sip=True)
+
+
+def _address(number: str, parameters: dict[str, tuple[str, ...]], *, host: str, is_sip: bool) -> Address:
+    user = unquote(number).strip()
+    context = next((one for one in parameters.get("phone-context", ()) if one.startswith("+")), "")
+    return Address(user, host, is_sip, context, parameters.get("verstat", ()))
+
+
+def _parameters(texts: list[str]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, _, value = unquote(text).partition("=")
+        key = name.strip().casefold()
+        found[key] = (*found.get(key, ()), value.strip().strip('"'))
+    return found
+
+
+def _without_port(hostport: str) -> str:
+    if hostport.startswith("["):
+        return hostport.partition("]")[0].removeprefix("[")
+    return hostport.partition(":")[0].casefold().rstrip(".")
