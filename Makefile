@@ -88,7 +88,7 @@ test-stepmark: development ## the workflow library: examples, random programs, c
 test-integration: development ## the real handlers and state machine in a simulated account
 	$(PYTEST) --numprocesses 2 --dist loadfile tests/integration
 
-test-architecture: development ## the rules that hold the house together
+test-architecture: development sam ## the rules that hold the house together
 	$(PYTEST) tests/architecture
 
 test-e2e: development emulator sam runtime ## the deployed template on the emulator
@@ -103,7 +103,7 @@ lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
 	$(DEVELOPMENT)/ruff check .
 	$(DEVELOPMENT)/ruff format --check .
 	$(DEVELOPMENT)/mypy $(CHECKED)
-	$(DEVELOPMENT)/cfn-lint
+	$(DEVELOPMENT)/cfn-lint --append-rules cfn_lint_serverless.rules
 	$(VENVS)/checkov/bin/checkov --config-file .checkov.yaml
 	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation layers/journeys layers/stepmark
 	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from aiohttp import BasicAuth, web
 from pydantic import TypeAdapter
 
+from local import serving
 from local.companies.model import (
     CREDENTIALS,
     SOURCES,
@@ -344,16 +345,13 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--token-lifetime", type=float, default=300, help="seconds (default: %(default)s)")
     arguments = parser.parse_args()
-    web.run_app(
+    serving.run(
         application(arguments.token_lifetime),
-        host="127.0.0.1",
-        port=arguments.port,
-        access_log=None,
+        arguments.port,
         backlog=_BACKLOG,
         # A fault that never ends must end when its client has gone, and when the process is told to.
         handler_cancellation=True,
         shutdown_timeout=0.1,
-        print=None,
     )
 
 

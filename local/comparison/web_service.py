@@ -10,6 +10,7 @@ import asyncio
 
 from aiohttp import web
 
+from local import serving
 from local.comparison.lookups import Company, ask_all
 
 
@@ -29,7 +30,7 @@ def main() -> None:
     app = web.Application()
     app.router.add_post("/", identify)
     app.router.add_get("/", health)
-    web.run_app(app, host="127.0.0.1", port=parser.parse_args().port, access_log=None, print=None)
+    serving.run(app, parser.parse_args().port)
 
 
 if __name__ == "__main__":

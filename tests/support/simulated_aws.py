@@ -28,11 +28,18 @@ from moto.stepfunctions.parser.asl.utils.boto_client import boto_client_for
 from moto.stepfunctions.parser.backend.execution import Execution
 from moto.stepfunctions.parser.models import StepFunctionsParserBackend
 
+from tests.support.faults import refused
+
 ACCOUNT = "123456789012"
 REGION = "eu-west-1"
 
 type Invoke = Callable[[str, Any], Any]
 """Takes a function's ARN and a payload; returns its answer, or raises what the function raised."""
+
+
+class Throttled(Exception):
+    """Lambda runs no more of this function for the moment; raised by `invoke` in place of the function."""
+
 
 _parse_definition = cache(AmazonStateLanguageParser.parse)
 _make_task_client = cache(boto_client_for)
@@ -77,6 +84,10 @@ def simulated_aws(invoke: Invoke) -> Iterator[None]:
     def invoke_function(parameters: dict[str, Any], **_more: object) -> dict[str, Any]:
         try:
             payload = invoke(parameters["FunctionName"], json.loads(parameters["Payload"]))
+        except Throttled as throttled:
+            # Not an error of the function: the call to Lambda itself fails.
+            refusal = refused("TooManyRequestsException")
+            raise refusal() from throttled
         except Exception as error:  # noqa: BLE001 - whatever a function raises, Lambda reports it like this
             description = {"errorType": type(error).__name__, "errorMessage": str(error)}
             return {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": description}

@@ -7,7 +7,7 @@ template.properties("ConversationTable", known)["BillingMode"]   # "PAY_PER_REQU
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -31,13 +31,21 @@ class Text:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What `!If`, `!Not` and `!Equals` hold: what comes out, CloudFormation tells."""
+
+    function: str
+    arguments: list[Any]
+
+
 type Known = Mapping[Reference, str]
 
 _PLACEHOLDER = re.compile(r"\$\{([\w:.]+)\}")
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with the three functions of CloudFormation that the template uses."""
+    """YAML with the functions of CloudFormation that the template uses."""
 
 
 def _reference(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Reference:
@@ -53,9 +61,17 @@ def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Text:
     return Text(loader.construct_scalar(node))
 
 
+def _call(function: str, loader: yaml.SafeLoader, node: yaml.Node) -> Call:
+    assert isinstance(node, yaml.SequenceNode)
+    return Call(function, loader.construct_sequence(node, deep=True))
+
+
 _Loader.add_constructor("!Ref", _reference)
 _Loader.add_constructor("!GetAtt", _attribute)
 _Loader.add_constructor("!Sub", _text)
+_Loader.add_constructor("!If", partial(_call, "If"))
+_Loader.add_constructor("!Not", partial(_call, "Not"))
+_Loader.add_constructor("!Equals", partial(_call, "Equals"))
 
 
 @dataclass(frozen=True)
@@ -69,7 +85,7 @@ class Template:
     def load(cls) -> Self:
         """The template, read once: a tenth of a second of YAML for each test adds up."""
         with (REPOSITORY / "template.yaml").open() as file:
-            return cls(yaml.load(file, _Loader))  # noqa: S506 - a SafeLoader with three more tags
+            return cls(yaml.load(file, _Loader))  # noqa: S506 - a SafeLoader with more tags
 
     def parameters(self, given: Mapping[str, str]) -> dict[Reference, str]:
         """The parameters' values: those given, and the defaults of the others."""
@@ -109,6 +125,8 @@ def resolve(value: Any, known: Known) -> Any:
             return known[value]
         case Text(text):
             return _fill(text, {_name(reference): replacement for reference, replacement in known.items()})
+        case Call():
+            raise KeyError(value)
         case dict():
             return {key: resolve(inner, known) for key, inner in value.items()}
         case list():

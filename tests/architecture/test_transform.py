@@ -1,0 +1,100 @@
+"""What AWS is asked for: template.yaml after SAM's own transform, that of the pinned version."""
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from tests.architecture.deployment import DOCUMENT, FUNCTIONS, LOOKUPS, RESOURCES, Function
+from tests.support.template import REPOSITORY, Call, Reference
+
+SAM_PYTHON = REPOSITORY / ".venvs/sam/bin/python"
+# Runs in SAM's own environment; it replaces the local folders by S3 addresses, as `sam package` does.
+TRANSFORM = """
+import json, sys
+from samcli.lib.translate.sam_template_validator import SamTemplateValidator
+from samcli.yamlhelper import yaml_parse
+
+class NoManagedPolicies:
+    def load(self):
+        return {}
+
+template = yaml_parse(open(sys.argv[1]).read())
+validator = SamTemplateValidator(template, NoManagedPolicies(), region="us-east-1")
+print(json.dumps(yaml_parse(validator.get_translated_template_if_valid())))
+"""
+
+
+@pytest.fixture(scope="module")
+def resources() -> dict[str, Any]:
+    """The transformed template's resources."""
+    finished = subprocess.run(  # noqa: S603 - SAM's interpreter and code of this test
+        [SAM_PYTHON, "-c", TRANSFORM, f"{REPOSITORY}/template.yaml"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"SAM_CLI_TELEMETRY": "0", "LANG": "C.UTF-8"},
+    )
+    transformed: dict[str, Any] = json.loads(finished.stdout)["Resources"]
+    return transformed
+
+
+def test_the_api_takes_tls_1_2_and_1_3_alone(resources: dict[str, Any]) -> None:
+    """A regional REST API without a policy takes TLS 1.0, and AWS refuses a policy without an access mode."""
+    apis = [one["Properties"] for one in resources.values() if one["Type"] == "AWS::ApiGateway::RestApi"]
+    (api,) = apis
+    assert api["EndpointConfiguration"]["Types"] == ["REGIONAL"]
+    assert api["SecurityPolicy"].startswith(("SecurityPolicy_TLS13_1_2_", "SecurityPolicy_TLS13_1_3_"))
+    assert not api["SecurityPolicy"].endswith("_EDGE")
+    assert api["EndpointAccessMode"] == "STRICT"
+
+
+def test_no_door_beside_the_api_takes_older_tls(resources: dict[str, Any]) -> None:
+    """Domain names, HTTP APIs and function URLs have policies of their own."""
+    kinds = {resource["Type"] for resource in resources.values()}
+    assert not kinds & {
+        "AWS::ApiGateway::DomainName",
+        "AWS::ApiGateway::DomainNameV2",
+        "AWS::ApiGatewayV2::Api",
+        "AWS::ApiGatewayV2::DomainName",
+        "AWS::Lambda::Url",
+    }
+
+
+@pytest.mark.parametrize("function", LOOKUPS, ids=lambda function: function.folder)
+def test_a_lookup_reserves_what_the_operator_says_and_nothing_by_default(
+    function: Function, resources: dict[str, Any]
+) -> None:
+    assert resources[function.logical_name]["Properties"]["ReservedConcurrentExecutions"] == {
+        "Fn::If": ["ReserveLookupConcurrency", {"Ref": "LookupReservedConcurrency"}, {"Ref": "AWS::NoValue"}]
+    }
+
+
+def test_accounts_with_a_small_quota_can_deploy() -> None:
+    """Lambda refuses any reservation that leaves less than 100 unreserved, and new accounts have 10 or 50."""
+    assert DOCUMENT["Parameters"]["LookupReservedConcurrency"]["Default"] == 0
+    reserved = Reference("LookupReservedConcurrency")
+    assert DOCUMENT["Conditions"] == {
+        "ReserveLookupConcurrency": Call("Not", [Call("Equals", [reserved, 0])]),
+    }
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+def test_the_alarm_on_throttles_says_both_reasons(function: Function) -> None:
+    (alarm,) = [
+        one["Properties"]
+        for one in RESOURCES.values()
+        if one["Type"] == "AWS::CloudWatch::Alarm"
+        and one["Properties"].get("MetricName") == "Throttles"
+        and one["Properties"]["Dimensions"][0]["Value"] == Reference(function.logical_name)
+    ]
+    assert "the account's concurrency is used up, or " in alarm["AlarmDescription"]
+    assert "LookupReservedConcurrency" in alarm["AlarmDescription"]
+
+
+def test_nobody_else_reserves_anything(resources: dict[str, Any]) -> None:
+    """What any function reserves, all others cannot have."""
+    named = "ReservedConcurrentExecutions"
+    reserving = {name for name, one in resources.items() if named in one.get("Properties", {})}
+    assert reserving == {function.logical_name for function in LOOKUPS}
