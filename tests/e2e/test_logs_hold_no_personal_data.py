@@ -57,7 +57,8 @@ def conversations_that_leave_traces(ivr: Ivr, companies: Companies) -> None:
 
 # What a supervisor sends, what goes on to the CRM, and the client's own words where nothing expects any.
 DECISION = {"by": "Marguerite Beauchemin", "reason": "a widow since November, be kind"}
-OFFER = "three months without any invoice"
+OFFER = "two months free"
+UNLISTED = "three months without any invoice"
 FIELD = "mother-in-law-moved-in"
 
 
@@ -79,8 +80,9 @@ def journeys_that_leave_traces(stack: Stack, ivr: Ivr, companies: Companies) -> 
         ivr.send_event(workflow_id, quote(DECISION["reason"]), DECISION),
         ivr.start_journey(conversation_id, "retention", {FIELD: DECISION["reason"]}),
         ivr.start_journey(conversation_id, "retention", {"offer": {FIELD: number}}),
+        ivr.start_journey(conversation_id, "retention", {"offer": UNLISTED}),
     ]
-    assert [reply.status for reply in refused] == [400, 400, 409, 400, 400]
+    assert [reply.status for reply in refused] == [400, 400, 409, 400, 400, 400]
     with unreadable(stack, workflow_id):
         assert ivr.send_event(workflow_id, "approve", DECISION).status == 503
     wait_until(lambda: ivr.send_event(workflow_id, "approve", DECISION, key="click").status == 200)
@@ -193,7 +195,7 @@ def what_nobody_may_read(stack: Stack) -> dict[str, set[str]]:
             for identity in map(texts, identities):
                 found["name"] |= {identity["displayName"], identity["firstName"], identity["lastName"]}
                 found["customer"].add(identity["customerId"])
-    found["event"] = {*DECISION.values(), OFFER, FIELD}
+    found["event"] = {*DECISION.values(), UNLISTED, FIELD}
     secrets = {stack.api_key, *SECRETS}
     found["secret"] = secrets | {
         base64.b64encode(f"{user}:{password}".encode()).decode()

@@ -240,7 +240,7 @@ def test_a_journey_starts_runs_and_is_swept(sam_local: SamLocal, ivr: Ivr) -> No
 
     assert answer["statusCode"] in {200, 202}
     workflow_id = json.loads(answer["body"])["workflowId"]
-    assert workflow_id == f"{conversation_id}~{started['journey']}"
+    assert workflow_id.startswith(f"{conversation_id}~{started['journey']}~")
     assert sam_local.invoke("RunJourneyFunction", "run_journey.json") == {"batchItemFailures": []}
     assert sam_local.invoke("NotifyJourneysFunction", "notify_journeys.json") == {"batchItemFailures": []}
     swept = sam_local.invoke("SweepJourneysFunction", "sweep_journeys.look_at_all.json")

@@ -89,7 +89,7 @@ def web_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def create_function(emulator: str, name: str, role: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    """What a page can send without asking first: any text, signed in the URL with the key that everybody knows."""
+    """What a page can send without asking first: any text, signed with the key that everybody knows."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as target:
         target.writestr("index.py", "def handler(event, context): return 'run'")

@@ -1,13 +1,14 @@
 """What the three companies answer decides the status, the sources map, the identity and the other matches."""
 
 import itertools
+import json
 from collections.abc import Mapping
 
 import pytest
 
 from conversation.errors import SourceUnavailable
 from conversation.sources.identity import MAXIMUM_TEXT_LENGTH
-from tests.support.cloud import CALLER, SOURCES, Cloud, Lookup, knows, knows_nobody
+from tests.support.cloud import CALLER, SOURCES, Cloud, Lookup, identity, knows, knows_nobody
 
 
 def cannot_answer(_event: Mapping[str, str]) -> Mapping[str, object]:
@@ -140,3 +141,68 @@ def test_what_is_not_known_is_404(cloud: Cloud) -> None:
         assert answer.body["error"]["code"] == "CONVERSATION_NOT_FOUND"
         assert "POST" in answer.body["error"]["message"]
     assert cloud.item("6c5c") is None
+
+
+UNUSABLE = [
+    "hello",
+    "+1202555XXXX",
+    "sip:192.168.178.20",
+    "sip:jean.dupont@carrier.example",
+    "+",
+    "x" * 255,
+    "\x00",
+]
+
+
+@pytest.mark.parametrize("number", UNUSABLE)
+def test_a_number_that_is_none_is_the_callers_doing(number: str, cloud: Cloud) -> None:
+    answer = cloud.start("6c5c", number, {"reason": "billing"})
+    assert answer.status == 202
+    assert (answer.body["status"], answer.body["reason"]) == ("NOT_FOUND", "UNUSABLE_NUMBER")
+    assert (answer.body["callerNumber"], answer.body["sources"]) == (None, {})
+    assert answer.body["attributes"] == {"reason": "billing"}
+    assert cloud.executions() == []
+    assert cloud.start("6c5c", number).status == 200
+    assert cloud.read("6c5c").body["reason"] == "UNUSABLE_NUMBER"
+    assert cloud.set_attributes("6c5c", {"language": "fr"}).status == 200
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [(33612345678, "a number"), (True, "a boolean"), (["+33612345678"], "an array"), ({}, "an object")],
+)
+def test_what_is_no_string_is_told_by_name(number: object, kind: str, cloud: Cloud) -> None:
+    body = json.dumps({"conversationId": "6c5c", "callerNumber": number})
+    answer = cloud.request("StartIdentificationFunction", body=body)
+    assert answer.status == 400
+    assert answer.body["error"]["message"].startswith(f"callerNumber must be a JSON string, not {kind}")
+    assert cloud.item("6c5c") is None
+
+
+@pytest.mark.parametrize(
+    ("number", "verification"),
+    [
+        (f"sip:{CALLER};verstat=TN-Validation-Passed@x", "passed"),
+        (f"tel:{CALLER};verstat=TN-Validation-Failed-B", "failed"),
+        (CALLER, "none"),
+    ],
+)
+def test_what_the_carrier_says_of_the_number_is_kept(number: str, verification: str, cloud: Cloud) -> None:
+    cloud.start("6c5c", number)
+    document = cloud.read("6c5c").body
+    assert (document["callerNumber"], document["callerVerification"]) == (CALLER, verification)
+    assert cloud.read("6c5c", format="flat").body["callerVerification"] == verification
+
+
+def test_two_customers_with_the_callers_number_are_told_apart_by_the_ivr(cloud: Cloud) -> None:
+    household = {
+        **identity("alpha"),
+        **dict.fromkeys(("customerId", "displayName", "firstName", "lastName"), ""),
+    }
+    cloud.lookups.update(dict.fromkeys(SOURCES, knows_nobody))
+    cloud.lookups["alpha"] = lambda _event: {"outcome": "MATCH", "identity": {**household, "candidates": 2}}
+    cloud.start("6c5c")
+    document = cloud.wait_for_end("6c5c")
+    assert document["status"] == "SUCCESS"
+    assert document["identity"]["candidates"] == 2
+    assert document["identity"]["displayName"] == document["identity"]["customerId"] == ""
