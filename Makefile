@@ -3,6 +3,21 @@
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
+# To make, a value is an expression: functions in it, which may run commands, are called as soon as something refers
+# to it or a recipe starts. So the text of STACK is taken as it stands, and is the name of a stack or refused.
+override export STACK := $(value STACK)
+LETTERS := a b c d e f g h i j k l m n o p q r s t u v w x y z A B C D E F G H I J K L M N O P Q R S T U V W X Y Z
+dotted = $(if $2,$(call dotted,$(subst $(firstword $2),. ,$1),$(wordlist 2,99,$2)),$1)
+CHARACTERS := $(call dotted,$(STACK),$(LETTERS) 0 1 2 3 4 5 6 7 8 9 -)
+ifeq (<$(STACK)>,<>)
+else ifneq (<$(STACK)>,<$(filter $(addsuffix %,$(LETTERS)),$(firstword $(STACK)))>)
+  $(error STACK must be a stack's name: it begins with a letter and has no spaces)
+else ifneq (<$(filter-out .,$(CHARACTERS))>,<>)
+  $(error STACK must be a stack's name: it has letters, digits and hyphens alone)
+else ifneq (<$(wordlist 129,129,$(CHARACTERS))>,<>)
+  $(error STACK must be a stack's name: it has 128 characters at most)
+endif
+
 PYTHON_VERSION := python3.13
 VENVS := .venvs
 UV := $(VENVS)/uv/bin/uv
@@ -14,14 +29,17 @@ help: ## list the commands
 
 # --- environments: one for development, and one each for tools whose own pins would clash ------------
 
+# Wheels alone: to build a package from its source is to run whatever its authors wrote.
+LOCKED := --require-hashes --only-binary :all:
+
 $(UV): requirements/uv.txt
 	$(PYTHON_VERSION) -m venv $(VENVS)/uv
-	$(VENVS)/uv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	$(VENVS)/uv/bin/pip install --quiet --disable-pip-version-check $(LOCKED) -r requirements/uv.txt
 
 $(VENVS)/%/.installed: requirements/%.txt $(UV)
 	@echo "installing $(VENVS)/$*"
 	$(UV) venv --quiet --clear --python $(PYTHON_VERSION) $(VENVS)/$*
-	$(UV) pip install --quiet --python $(VENVS)/$* --require-hashes -r requirements/$*.txt
+	$(UV) pip install --quiet --python $(VENVS)/$* $(LOCKED) -r requirements/$*.txt
 	@touch $@
 
 development: $(VENVS)/development/.installed ## the environment for tests and linters
@@ -31,12 +49,12 @@ runtime: $(VENVS)/runtime/.installed
 checkov: $(VENVS)/checkov/.installed
 
 lock: $(UV) ## pin every requirement again, with hashes
-	$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.13 \
+	$(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --no-annotate --python-version 3.13 --only-binary :all: \
 	  --no-emit-package botocore --no-emit-package python-dateutil --no-emit-package six --no-emit-package urllib3 \
 	  -o layers/dependencies/requirements.txt layers/dependencies/requirements.in
 	for name in uv emulator sam runtime checkov development benchmark; do \
-	  $(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.13 \
-	    $$([ $$name = checkov ] && echo --only-binary :all:) \
+	  $(UV) pip compile --quiet --upgrade --generate-hashes --no-emit-index-url --no-header --python-version 3.13 --only-binary :all: \
+	    $$([ $$name = benchmark ] && echo --universal) \
 	    $$([ $$name = development ] && echo -c layers/dependencies/requirements.txt) \
 	    -o requirements/$$name.txt requirements/$$name.in || exit 1; \
 	done
@@ -65,11 +83,11 @@ down: development ## end what `make up` started
 
 STACK_NAME := $(or $(STACK),meanwhile)
 gate: development ## list the journeys under way that a deployment would park; STACK=<name>
-	@$(LOCAL) local.gate $(STACK_NAME)
+	@$(LOCAL) local.gate "$(STACK_NAME)"
 
 deploy: gate sam ## check the journeys under way, build, deploy; STACK=<name>
-	PATH="$(CURDIR)/$(DEVELOPMENT):$$PATH" $(VENVS)/sam/bin/sam build
-	$(VENVS)/sam/bin/sam deploy --stack-name $(STACK_NAME)
+	PATH="$$PWD/$(DEVELOPMENT):$$PATH" $(VENVS)/sam/bin/sam build
+	$(VENVS)/sam/bin/sam deploy --stack-name "$(STACK_NAME)"
 
 .PHONY: gate deploy
 

@@ -9,7 +9,7 @@ runner keeps it in memory. The engines take turns within one run; medians and ra
 from __future__ import annotations
 
 import argparse
-import importlib
+import importlib.util
 import logging
 import statistics
 import sys
@@ -20,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-# DBOS needs a newer SQLite than many systems have; let all engines use the same
-sys.modules["sqlite3"] = importlib.import_module("pysqlite3")
+# DBOS needs a newer SQLite than many systems have; let all engines use the same.
+if importlib.util.find_spec("pysqlite3"):
+    sys.modules["sqlite3"] = importlib.import_module("pysqlite3")
 
-from stepmark import Engine, Section, SqliteStore, Status, Step, Workflow  # noqa: E402
+from stepmark import Engine, Section, SqliteStore, Status, Step, Workflow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -89,7 +89,7 @@ def web_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def create_function(emulator: str, name: str, role: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
-    """What a page can send without asking first: any text, signed with the key that everybody knows."""
+    """What a page can send without asking first: any text, signed in its URL by a key that all know."""
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as target:
         target.writestr("index.py", "def handler(event, context): return 'run'")
@@ -103,7 +103,7 @@ def create_function(emulator: str, name: str, role: str, headers: Mapping[str, s
     body = json.dumps(creation)
     request = AWSRequest("POST", f"{emulator}/2015-03-31/functions", data=body)
     SigV4QueryAuth(Credentials("test", "test"), "lambda", REGION).add_auth(request)
-    return send(request.url, "POST", body, {"Content-Type": "text/plain", **headers})
+    return send(str(request.url), "POST", body, {"Content-Type": "text/plain", **headers})
 
 
 @every_page

@@ -1,4 +1,4 @@
-"""What an identification costs in reads and writes of the table, counted over the functions and the machine."""
+"""What an identification costs in reads and writes, counted over the functions and the machine."""
 
 import threading
 from collections import Counter

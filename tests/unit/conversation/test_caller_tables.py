@@ -1,8 +1,8 @@
 """What a hundred strings mean in ten regions, and every country's numbers in every form.
 
 The values of NATIONAL follow from the numbering plans by these rules: the reading that is valid wins; the
-region's own country code is tried before the national reading, another's only for SIP users or after 00; where
-nothing is valid, a length that is possible in the region counts, nationally first.
+region's own country code is tried before the national reading, another's only for SIP users or after 00;
+where nothing is valid, a length that is possible in the region counts, nationally first.
 """
 
 import random
