@@ -62,7 +62,7 @@ def teach(companies: Companies, source: Source, callers: Mapping[str, str]) -> N
     companies.behave(source, by_number={number: Behaviour(fault=fault) for number, fault in faults.items()})
 
 
-def identity_of(source: Source, number: str) -> dict[str, str]:
+def identity_of(source: Source, number: str) -> dict[str, str | int]:
     customer = invented_customer(source, number)
     return {
         "source": source,
@@ -71,6 +71,7 @@ def identity_of(source: Source, number: str) -> dict[str, str]:
         "firstName": customer.first_name,
         "lastName": customer.last_name,
         "segment": customer.segment,
+        "candidates": 1,
     }
 
 
@@ -129,7 +130,7 @@ def noted(_running_companies: Companies) -> dict[tuple[Source, str], str]:
                 outcomes[source, behaviour] = "UNAVAILABLE"
             else:
                 outcomes[source, behaviour] = answer["outcome"]
-                assert answer.get("identity") in (None, {**identity_of(source, number), "candidates": 1})
+                assert answer.get("identity") in (None, identity_of(source, number))
     return outcomes
 
 

@@ -56,6 +56,7 @@ def test_the_document_of_an_identified_caller() -> None:
         "conversationId": "6c5c",
         "status": "SUCCESS",
         "callerNumber": "+33612345678",
+        "callerVerification": "none",
         "identity": JEAN,
         "sources": {"alpha": "NO_MATCH", "beta": "MATCH", "gamma": "MATCH"},
         "otherMatches": {"beta": {**JEAN, "source": "beta", "customerId": "B-7"}},
@@ -72,6 +73,7 @@ def test_the_flat_document_of_an_identified_caller() -> None:
         "conversationId": "6c5c",
         "status": "SUCCESS",
         "callerNumber": "+33612345678",
+        "callerVerification": "none",
         "identity_source": "gamma",
         "identity_customerId": "G-1042",
         "identity_displayName": "Jean Dupont",
@@ -174,7 +176,7 @@ def test_flat_holds_the_same_facts_as_texts_in_one_level(
         assert {name: flat[f"otherMatch_{other}_{name}"] for name in JEAN} == match
     # Nothing more than those, and the seven plain facts of every conversation.
     identities = len(others) + (identity is not None)
-    assert len(flat) == 7 + len(attributes) + len(sources) + len(JEAN) * identities
+    assert len(flat) == 8 + len(attributes) + len(sources) + len(JEAN) * identities
 
 
 def test_what_is_kept_for_starting_stays_inside() -> None:
