@@ -171,7 +171,10 @@ def test_document_and_code_agree_on_attributes(change: dict[str, object], *, is_
 def test_the_enumerations_are_those_of_the_code() -> None:
     assert schema("Status")["enum"] == list(record.Status)
     assert schema("SourceStatus")["enum"] == list(record.SourceStatus)
-    assert schema("Conversation")["properties"]["reason"]["enum"] == [record.WITHHELD_NUMBER, record.UNUSABLE_NUMBER]
+    assert schema("Conversation")["properties"]["reason"]["enum"] == [
+        record.WITHHELD_NUMBER,
+        record.UNUSABLE_NUMBER,
+    ]
 
 
 # --- documents ---------------------------------------------------------------------------------------------

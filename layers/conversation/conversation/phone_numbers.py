@@ -11,7 +11,7 @@ import phonenumbers
 from phonenumbers import CountryCodeSource, PhoneNumber, PhoneNumberFormat, ValidationResult
 
 from conversation.record import UNUSABLE_NUMBER, WITHHELD_NUMBER
-from conversation.sip_addresses import Address, parse_address
+from conversation.sip_addresses import Address, parse_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -47,7 +47,7 @@ _WITHHELD_DIGITS = frozenset(
 # Marks of writing direction and the like, which cannot be seen and which copying brings along.
 _INVISIBLE = re.compile(r"[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff]")
 # What stands for ASCII's signs elsewhere, beside all spaces, dashes and digits.
-_BY_CATEGORY = {"Zs": " ", "Pd": "-"}
+_BY_CATEGORY = {"Pd": "-"}
 _AS_ASCII = {
     **dict.fromkeys("\uff0b\ufe62\u207a", "+"),
     **dict.fromkeys("\u00b7\u2027\uff0e", "."),
@@ -61,8 +61,9 @@ _AS_ASCII = {
 _NUMBER = re.compile(
     r"(?!.*[./~-]\s*[./~-])(?!.*[/~-]\s*$)[\s(\[]*(?P<plus>\+*)[\s(\[]*\d[\d\s()\[\]./~-]*", re.DOTALL
 )
+# A mere x or # between digits hides one; as an extension it stands apart.
 _EXTENSION = re.compile(
-    r"(?:[\s,.;]*(?:extension|extn|ext|xtn|xt|int|x|#)[\s.:]*|;\s*ext\s*=\s*|[,;]+\s*)\d{1,15}#?\s*",
+    r"(?:[\s,.;]*(?:extension|extn|ext|xtn|int)[\s.:]*|[\s,.;]+[x#][\s.:]*|;\s*ext\s*=\s*|[,;]+\s*)\d{1,15}#?\s*",
     re.IGNORECASE,
 )
 # 1-800-FLOWERS: digits, then seven letters or more, with something between. One letter alone is a mask.
@@ -74,6 +75,9 @@ _INTERNATIONAL_PREFIX = re.compile(r"[\s(\[]*(?:\+[\s+(\[]*)?(?:0[\s)\]]*0[\s)\]
 
 # Shorter SIP users are a switchboard's extensions: 498930 is hardly a number in Germany.
 _E164_WITHOUT_PLUS = re.compile(r"[1-9]\d{7,14}")
+
+# What is shorter, and no valid number, is an extension, a service or a slip, wherever its length is possible.
+_SHORTEST_GUESS = 7
 
 # Mexico did away with the 1 before the ten digits of a mobile in 2019; carriers still send it.
 _MEXICO = 52
@@ -114,16 +118,14 @@ def read_caller(raw: str, default_region: str) -> Caller:
     text = _INVISIBLE.sub("", raw).strip()
     if not text or _is_withheld_word(text):
         return Caller(None, WITHHELD_NUMBER, "none")
-    address = parse_address(text)
-    if address is None:
-        return Caller(None, UNUSABLE_NUMBER, "none")
-    verification = _verification(address)
-    if _is_withheld(address):
-        return Caller(None, WITHHELD_NUMBER, verification)
-    number = _number_of(address, default_region)
-    if number is None:
-        return Caller(None, UNUSABLE_NUMBER, verification)
-    return Caller(number or None, None if number else WITHHELD_NUMBER, verification)
+    verification = "none"
+    # Of several values the first one with a number: a network asserts an account, and the number beside it.
+    for address in parse_addresses(text):
+        verification = _verification(address)
+        number = "" if _is_withheld(address) else _number_of(address, default_region)
+        if number is not None:
+            return Caller(number or None, None if number else WITHHELD_NUMBER, verification)
+    return Caller(None, UNUSABLE_NUMBER, verification)
 
 
 def read_record_number(text: str, *, bare: bool = False) -> str | None:
@@ -136,8 +138,8 @@ def read_record_number(text: str, *, bare: bool = False) -> str | None:
 
     bare: the company's documented format is digits that begin with the country code, without a plus sign.
     """
-    address = parse_address(_INVISIBLE.sub("", text))
-    if address is None or address.is_sip or not address.user:
+    address = next(parse_addresses(_INVISIBLE.sub("", text)), None)
+    if address is None or not address.user:
         return None
     number = _without_extension(_plain(address.user))
     found = _NUMBER.fullmatch(number)
@@ -213,6 +215,8 @@ def _without_plus(text: str, region: str, *, is_sip: bool) -> Iterator[PhoneNumb
         yield from _international(text)
         yield national
         return
+    if len(digits) < _SHORTEST_GUESS and not _is_valid(national):
+        return
     e164 = _possible(f"+{digits}", None) if _E164_WITHOUT_PLUS.fullmatch(digits) else None
     if digits.startswith(str(phonenumbers.country_code_for_region(region))):
         yield e164
@@ -272,10 +276,13 @@ def _e164(number: PhoneNumber) -> str:
 
 def _plain(text: str) -> str:
     """Write digits, spaces, dashes, dots and plus signs of any script as ASCII has them."""
-    return "".join(map(_plain_character, text)).strip()
+    plain = "".join(map(_plain_character, text)).strip()
+    return re.sub(r"^0+\s*\+", "+", plain)  # a switchboard's prefix for an outside line
 
 
 def _plain_character(character: str) -> str:
+    if character.isspace():
+        return " "
     if character.isascii():
         return character
     if character in _AS_ASCII:
@@ -295,7 +302,8 @@ def _digits(text: str) -> str:
 
 
 def _is_withheld_word(text: str) -> bool:
-    return _WITHHELD.fullmatch(_SEPARATORS.sub("", text.partition(";")[0]).casefold()) is not None
+    word = _SEPARATORS.sub("", text.partition(";")[0]).casefold().removeprefix("+")
+    return _WITHHELD.fullmatch(word) is not None
 
 
 def _verification(address: Address) -> str:

@@ -10,8 +10,12 @@ that parse whole SIP messages bring a stack with them that a cold start would pa
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # What chat channels put before a number; other schemes, such as client:, name accounts.
 _CHANNELS = ("whatsapp", "sms", "mms", "rcs")
@@ -37,43 +41,49 @@ class Address:
     verstat: tuple[str, ...] = ()
 
 
-def parse_address(text: str) -> Address | None:
-    """Take the first address out of a header's value, a URI or a bare number.
+def parse_addresses(text: str) -> Iterator[Address]:
+    """Take the addresses out of a header's values, a URI or a bare number, in their order.
 
-        parse_address('"Jean" <sip:+33612345678@carrier.example>')   # Address("+33612345678", …)
-        parse_address("+33612345678;verstat=TN-Validation-Passed")   # Address("+33612345678", …)
+        parse_addresses('"Jean" <sip:+33612345678@carrier.example>')   # Address("+33612345678", …)
+        parse_addresses("+33612345678;verstat=TN-Validation-Passed")   # Address("+33612345678", …)
 
-    None when the text is none of these: a quote or bracket that is never closed, for example, after which the
-    caller's own words could pass for the address.
+    Ends at what is none of these: after a quote or bracket that is never closed, for example, the caller's
+    own words could pass for an address.
     """
-    text = text.strip()
-    first = _first_value(text)
-    if _SCHEME.match(text) is None and (text.startswith('"') or "<" in text):
-        return _parse_name_addr(text)
-    if re.search(r'["<>]', first):
-        return None
-    return _parse_uri(first)
+    rest: str | None = text.strip()
+    while rest:
+        named = _SCHEME.match(rest) is None and (rest.startswith('"') or "<" in rest)
+        address, rest = _parse_name_addr(rest) if named else _parse_addr_spec(rest)
+        if address is None:
+            return
+        yield address
 
 
-def _parse_name_addr(text: str) -> Address | None:
+def _parse_addr_spec(text: str) -> tuple[Address | None, str | None]:
+    """One address without a name, and the values after it."""
+    first, rest = text, None
+    for comma in re.finditer(",", text):
+        if _NEXT_VALUE.match(text, comma.end()):
+            first, rest = text[: comma.start()], text[comma.end() :].strip()
+            break
+    return (None if re.search(r'["<>]', first) else _parse_uri(first)), rest
+
+
+def _parse_name_addr(text: str) -> tuple[Address | None, str | None]:
+    """One address in brackets, and the values after it."""
     opening = _outside_quotes(text)
     if opening is None:
-        return None
-    uri, closing, rest = text[opening + 1 :].partition(">")
+        return None, None
+    uri, closing, after = text[opening + 1 :].partition(">")
     if not closing or "<" in uri or '"' in uri:
-        return None
+        return None, None
     address = _parse_uri(uri)
     if address is None:
-        return None
+        return None, None
     # Of the header's own parameters, up to the next value.
-    header = _parameters(rest.partition(",")[0].split(";")[1:])
-    return Address(
-        address.user,
-        address.host,
-        address.is_sip,
-        address.context,
-        (*address.verstat, *header.get("verstat", ())),
-    )
+    parameters, _, rest = after.partition(",")
+    verstat = _parameters(parameters.split(";")[1:]).get("verstat", ())
+    return replace(address, verstat=(*address.verstat, *verstat)), rest.strip()
 
 
 def _outside_quotes(text: str) -> int | None:
@@ -91,13 +101,6 @@ def _outside_quotes(text: str) -> int | None:
     return None
 
 
-def _first_value(text: str) -> str:
-    for comma in re.finditer(",", text):
-        if _NEXT_VALUE.match(text, comma.end()):
-            return text[: comma.start()]
-    return text
-
-
 def _parse_uri(text: str) -> Address | None:
     text = text.strip()
     found = _SCHEME.match(text)
@@ -108,6 +111,8 @@ def _parse_uri(text: str) -> Address | None:
     if not scheme and _OTHER_SCHEME.match(text):
         return None
     number, *parameters = rest.split(";")
+    if scheme in _CHANNELS and re.fullmatch(r"\d+", number):
+        number = f"+{number}"  # such an id is E.164 without its plus sign
     if scheme in _CHANNELS and not unquote(number).strip().startswith("+"):
         return None
     return _address(number, _parameters(parameters), host="", is_sip=False)
