@@ -212,6 +212,11 @@ def _without_plus(text: str, region: str, *, is_sip: bool) -> Iterator[PhoneNumb
     digits = _digits(text)
     national = _possible(text, region)
     if digits.startswith("00"):
+        # Where 00 is no prefix for calls abroad, it may begin one that is: 0011 in Australia.
+        metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
+        prefix = metadata.preferred_international_prefix if metadata is not None else None
+        if prefix and digits.startswith(prefix):
+            yield national
         yield from _international(text)
         yield national
         return
