@@ -18,7 +18,7 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
-def identity_of(source: Source, number: str) -> dict[str, str]:
+def identity_of(source: Source, number: str) -> dict[str, str | int]:
     customer = invented_customer(source, number)
     return {
         "source": source,
@@ -27,6 +27,7 @@ def identity_of(source: Source, number: str) -> dict[str, str]:
         "firstName": customer.first_name,
         "lastName": customer.last_name,
         "segment": customer.segment,
+        "candidates": 1,
     }
 
 

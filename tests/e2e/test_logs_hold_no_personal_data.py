@@ -206,7 +206,7 @@ def what_nobody_may_read(stack: Stack) -> dict[str, set[str]]:
 
 
 def texts(attributes: Mapping[str, Any]) -> dict[str, str]:
-    return {name: value["S"] for name, value in attributes.items()}
+    return {name: value["S"] for name, value in attributes.items() if "S" in value}
 
 
 def spellings(text: str) -> set[str]:

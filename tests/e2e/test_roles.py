@@ -43,13 +43,10 @@ NAMES_OF_THE_EMULATOR = {
     "scheduler:UpdateSchedule": "PUT.scheduler",
     "scheduler:DeleteSchedule": "DELETE.scheduler",
 }
-# A journey that begins with a long wait needs it, and one whose long wait gives way to another; the one that
-# ships does not. Its long wait is ended here by a client.
+# A journey whose long wait gives way to another needs it; the end of its life is the only one that begins here.
 NOT_USED = {
-    ("journeys_api", "scheduler:CreateSchedule"),
     ("journeys_api", "scheduler:UpdateSchedule"),
     ("run_journey", "scheduler:UpdateSchedule"),
-    ("run_journey", "scheduler:DeleteSchedule"),
 }
 # CloudTrail's LookupEvents answers no more at once, and the emulator's has no second page.
 EVENTS_OF_A_PAGE = 50
