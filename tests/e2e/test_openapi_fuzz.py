@@ -100,7 +100,7 @@ def test_refusals_are_answered_as_documented(ivr: Ivr) -> None:
     ivr.start(known, "anonymous")
     refusals = [
         (START, ivr.start(known, "+33639985002"), 409),
-        (START, ivr.start(new_id(), "twelve"), 400),
+        (START, ivr.start(new_id(), "1" * 256), 400),
         (READ, ivr.read(new_id()), 404),
         (READ, ivr.read(known, wait=21), 400),
         (CHANGE, ivr.set_attributes(new_id(), {"reason": "billing"}), 404),
@@ -311,9 +311,7 @@ def test_fields_and_payloads_that_fit_nowhere_are_refused_and_write_nothing(
         send()
 
 
-def test_callers_that_are_no_number_are_refused_and_write_nothing(
-    ivr: Ivr, stack: Stack, conversation_id: str
-) -> None:
+def test_callers_that_are_no_number_are_their_own_doing(ivr: Ivr) -> None:
     @over_http(100)
     @given(number=not_a_number)
     @example(number="+1" * 200)
@@ -321,10 +319,14 @@ def test_callers_that_are_no_number_are_refused_and_write_nothing(
     @example(number="tel:+33612345678901234567")
     @example(number="+33\u0660\u0661")
     def send(number: str) -> None:
-        body = {"conversationId": f"{conversation_id}-new", "callerNumber": number}
-        response = ivr.http.post("/conversations", json=body)
-        is_refused(response.status_code, response.headers["content-type"], response.text)
-        assert number.strip() not in response.text
+        response = ivr.http.post("/conversations", json={"conversationId": new_id(), "callerNumber": number})
+        if len(number) > 255:
+            is_refused(response.status_code, response.headers["content-type"], response.text)
+            return
+        assert response.status_code == 202
+        document = response.json()
+        validator("Conversation").validate(document)
+        assert (document["status"], document["callerNumber"], document["sources"]) == ("NOT_FOUND", None, {})
+        assert document["reason"] in {"UNUSABLE_NUMBER", "WITHHELD_NUMBER"}
 
-    with nothing_written(stack):
-        send()
+    send()

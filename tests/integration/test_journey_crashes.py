@@ -51,8 +51,8 @@ def crash_everywhere(seen: Calls, scenario: Callable[[], None], needed: set[str]
             missed += not seen.crashed
             doubled = [commit for commit, count in Counter(seen.commits).items() if count > 1]
             assert doubled == []
-    # A timer that comes a fraction of a second early is set once more, and so may be that of the journey's end:
-    # some runs are a call or two shorter.
+    # A timer that comes a fraction of a second early is set once more, and so may be that of the end: some
+    # runs are a call or two shorter.
     assert missed <= 6, f"{missed} of {2 * len(whole)} crashes never came"
 
 
