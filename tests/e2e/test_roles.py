@@ -43,7 +43,7 @@ NAMES_OF_THE_EMULATOR = {
     "scheduler:UpdateSchedule": "PUT.scheduler",
     "scheduler:DeleteSchedule": "DELETE.scheduler",
 }
-# A journey whose long wait gives way to another needs it; of those here, the end of its life always comes last.
+# A journey whose long wait gives way to another needs it; here only the end of its life comes after one.
 NOT_USED = {
     ("journeys_api", "scheduler:UpdateSchedule"),
     ("run_journey", "scheduler:UpdateSchedule"),
