@@ -43,7 +43,7 @@ NAMES_OF_THE_EMULATOR = {
     "scheduler:UpdateSchedule": "PUT.scheduler",
     "scheduler:DeleteSchedule": "DELETE.scheduler",
 }
-# A journey that begins with a long wait needs it, and one whose long wait gives way to another: none does here.
+# A journey that begins with a long wait needs it, and one whose long wait gives way to another; none does.
 NOT_USED = {
     ("journeys_api", "scheduler:CreateSchedule"),
     ("journeys_api", "scheduler:UpdateSchedule"),
