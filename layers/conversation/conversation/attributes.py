@@ -138,16 +138,18 @@ def plan_client_change(
     plan = plan_change(current, change)
     if plan is None:
         return None
+    before = {name: value for name, value in current.items() if name not in journey_attributes}
     of_clients = {
         name: value for name, value in _merge(current, plan.after).items() if name not in journey_attributes
     }
     count_left = CLIENT_ROOM.count - len(of_clients)
     bytes_left = CLIENT_ROOM.bytes - total_bytes(of_clients)
-    if plan.count_delta > 0 and count_left < 0:
+    # What a client deletes of a journey's own makes no room for more of the client's.
+    if len(of_clients) > len(before) and count_left < 0:
         raise InvalidRequest(
             f"clients may write at most {CLIENT_ROOM.count} attributes of a conversation; delete some first"
         )
-    if plan.byte_delta > 0 and bytes_left < 0:
+    if total_bytes(of_clients) > total_bytes(before) and bytes_left < 0:
         raise RequestTooLarge(
             f"clients may write at most {CLIENT_ROOM.bytes:,} bytes of attributes together; delete some"
         )

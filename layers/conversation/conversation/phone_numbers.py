@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import phonenumbers
-from phonenumbers import CountryCodeSource, PhoneNumber, PhoneNumberFormat, ValidationResult
+from phonenumbers import CountryCodeSource, PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult
 
 from conversation.record import UNUSABLE_NUMBER, WITHHELD_NUMBER
 from conversation.sip_addresses import Address, parse_addresses
@@ -50,7 +50,7 @@ _INVISIBLE = re.compile(r"[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u
 _BY_CATEGORY = {"Pd": "-"}
 _AS_ASCII = {
     **dict.fromkeys("\uff0b\ufe62\u207a", "+"),
-    **dict.fromkeys("\u00b7\u2027\uff0e", "."),
+    **dict.fromkeys("\uff0e", "."),
     **dict.fromkeys("\u2212\uff5e", "-"),
     "\uff08": "(",
     "\uff09": ")",
@@ -69,6 +69,11 @@ _EXTENSION = re.compile(
 # 1-800-FLOWERS: digits, then seven letters or more, with something between. One letter alone is a mask.
 _VANITY = re.compile(r"\+?[\d\s().-]*\d[\s().-]+(?P<letters>[A-Za-z][A-Za-z\s.-]*)")
 _VANITY_LETTERS = 7
+_MASKS = frozenset("nxyz")  # as in 1-800-NXX-XXXX
+
+# A host's address in digits, and what a spreadsheet makes of a number.
+_IPV4 = re.compile(r"\d{1,3}(?:\.\d{1,3}){3}")
+_DECIMAL = re.compile(r"(?<=\d{7})\.0$")
 
 # What stands before a country code, in what a reader has made of it: +, 00, and sometimes both.
 _INTERNATIONAL_PREFIX = re.compile(r"[\s(\[]*(?:\+[\s+(\[]*)?(?:0[\s)\]]*0[\s)\]]*)?")
@@ -146,7 +151,9 @@ def read_record_number(text: str, *, bare: bool = False) -> str | None:
     if found is None:
         return None
     digits = _digits(number)
-    if not (found["plus"] or digits.startswith("00") or (bare and not digits.startswith("0"))):
+    # Digits that are grouped are written as a country does, not as a format that begins with its code.
+    is_bare = bare and re.fullmatch(r"[1-9]\d+", text.strip()) is not None
+    if not (found["plus"] or digits.startswith("00") or is_bare):
         return None
     return next(_best(_international(number)), None) or None
 
@@ -168,11 +175,11 @@ def _number_of(address: Address, region: str) -> str | None:
     text = _without_extension(_plain(address.user or ""))
     if address.context and not text.startswith("+"):
         return _of_context(text, address.context)
-    vanity = _VANITY.fullmatch(text)
+    vanity = None if address.is_sip else _VANITY.fullmatch(text)
     if vanity is not None:
         return _of_letters(text, vanity["letters"], region)
     found = _NUMBER.fullmatch(text)
-    if found is None:
+    if found is None or _IPV4.fullmatch(text):
         return None
     digits = _digits(text)
     if not found["plus"]:
@@ -197,9 +204,11 @@ def _of_context(text: str, context: str) -> str | None:
 
 def _of_letters(text: str, letters: str, region: str) -> str | None:
     letters = re.sub(r"[^A-Za-z]", "", letters).casefold()
-    if len(letters) < _VANITY_LETTERS or len(set(letters)) == 1:
+    if len(letters) < _VANITY_LETTERS or len(set(letters)) == 1 or set(letters) <= _MASKS:
         return None
-    return next(_best([_possible(text, region)], valid_only=True), None)
+    number = _possible(text, region)
+    is_free = number is not None and phonenumbers.number_type(number) == PhoneNumberType.TOLL_FREE
+    return next(_best([number]), None) if is_free else None
 
 
 def _international(text: str) -> Iterator[PhoneNumber | None]:
@@ -212,15 +221,14 @@ def _without_plus(text: str, region: str, *, is_sip: bool) -> Iterator[PhoneNumb
     digits = _digits(text)
     national = _possible(text, region)
     if digits.startswith("00"):
-        # Where 00 is no prefix for calls abroad, it may begin one that is: 0011 in Australia.
-        metadata = phonenumbers.PhoneMetadata.metadata_for_region(region)
-        prefix = metadata.preferred_international_prefix if metadata is not None else None
-        if prefix and digits.startswith(prefix):
+        # Where 00 is no prefix for calls abroad, it may begin one that is: 001 in Korea, 0011 in Australia.
+        source = None if national is None else national.country_code_source
+        if source == CountryCodeSource.FROM_NUMBER_WITH_IDD:
             yield national
         yield from _international(text)
         yield national
         return
-    if len(digits) < _SHORTEST_GUESS and not _is_valid(national):
+    if len(digits) < _SHORTEST_GUESS and (is_sip or not _is_valid(national)):
         return
     e164 = _possible(f"+{digits}", None) if _E164_WITHOUT_PLUS.fullmatch(digits) else None
     if digits.startswith(str(phonenumbers.country_code_for_region(region))):
@@ -282,7 +290,8 @@ def _e164(number: PhoneNumber) -> str:
 def _plain(text: str) -> str:
     """Write digits, spaces, dashes, dots and plus signs of any script as ASCII has them."""
     plain = "".join(map(_plain_character, text)).strip()
-    return re.sub(r"^0+\s*\+", "+", plain)  # a switchboard's prefix for an outside line
+    # Before the plus sign, a switchboard's prefix for an outside line.
+    return _DECIMAL.sub("", re.sub(r"^0+\s*\+", "+", plain))
 
 
 def _plain_character(character: str) -> str:
@@ -307,14 +316,14 @@ def _digits(text: str) -> str:
 
 
 def _is_withheld_word(text: str) -> bool:
-    word = _SEPARATORS.sub("", text.partition(";")[0]).casefold().removeprefix("+")
+    plain = unicodedata.normalize("NFKC", text.partition(";")[0])
+    word = _SEPARATORS.sub("", plain).casefold().removeprefix("+")
     return _WITHHELD.fullmatch(word) is not None
 
 
 def _verification(address: Address) -> str:
-    """What the carrier says, the worst of it if it says several things."""
-    said = {verstat.casefold() for verstat in address.verstat}
-    for outcome in ("failed", "passed"):
-        if any(one.startswith(f"tn-validation-{outcome}") for one in said):
-            return outcome
-    return "none"
+    """What the carrier says nearest to the number, unless it says anywhere that the verification failed."""
+    said = [verstat.casefold() for verstat in address.verstat]
+    if any(one.startswith("tn-validation-failed") for one in said):
+        return "failed"
+    return "passed" if said and re.fullmatch("tn-validation-passed(-[abc])?", said[0]) else "none"

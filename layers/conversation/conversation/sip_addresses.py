@@ -24,6 +24,9 @@ _OTHER_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 # A header may hold several values; the next one begins with a name in quotes, a bracket or a scheme.
 _NEXT_VALUE = re.compile(r'\s*(?:["<]|(?:sips?|tel):)', re.IGNORECASE)
 
+# A parameter may hold several in quotes; they are the caller's device's own words.
+_QUOTED_PARAMETER = re.compile(r'"[^"]*[;,<>\\][^"]*"?')
+
 
 @dataclass(frozen=True, slots=True)
 class Address:
@@ -75,13 +78,17 @@ def _parse_name_addr(text: str) -> tuple[Address | None, str | None]:
     if opening is None:
         return None, None
     uri, closing, after = text[opening + 1 :].partition(">")
-    if not closing or "<" in uri or '"' in uri:
+    # Cut off, an address still counts whose number has ended before.
+    complete = after.lstrip()[:1] in {"", ";", ","} if closing else re.search("[@;]", uri) is not None
+    if not complete or "<" in uri or '"' in uri:
         return None, None
     address = _parse_uri(uri)
     if address is None:
         return None, None
     # Of the header's own parameters, up to the next value.
-    parameters, _, rest = after.partition(",")
+    parameters, _, rest = _QUOTED_PARAMETER.sub("", after).partition(",")
+    if re.search("[<>]", parameters):
+        return None, None
     verstat = _parameters(parameters.split(";")[1:]).get("verstat", ())
     return replace(address, verstat=(*address.verstat, *verstat)), rest.strip()
 
@@ -106,12 +113,12 @@ def _parse_uri(text: str) -> Address | None:
     found = _SCHEME.match(text)
     scheme = found["scheme"].casefold() if found else ""
     rest = text[found.end() :] if found else text
-    if scheme.startswith("sip") or (not scheme and "@" in text):
-        return _parse_sip(rest)
     if not scheme and _OTHER_SCHEME.match(text):
         return None
+    if scheme.startswith("sip") or "@" in rest:
+        return _parse_sip(rest)
     number, *parameters = rest.split(";")
-    if scheme in _CHANNELS and re.fullmatch(r"\d+", number):
+    if scheme == "whatsapp" and re.fullmatch(r"\d+", number):
         number = f"+{number}"  # such an id is E.164 without its plus sign
     if scheme in _CHANNELS and not unquote(number).strip().startswith("+"):
         return None
@@ -119,21 +126,24 @@ def _parse_uri(text: str) -> Address | None:
 
 
 def _parse_sip(rest: str) -> Address | None:
-    if rest.count("@") > 1:
-        return None
     userinfo, at, hostpart = rest.partition("@") if "@" in rest else ("", "", rest)
-    hostport, *uri_parameters = hostpart.partition("?")[0].split(";")
+    hostpart = hostpart.partition("?")[0]
+    if "@" in hostpart:
+        return None
+    if not at and rest.startswith("+"):
+        userinfo, at, hostpart = hostpart, "@", ""  # no host begins so
+    hostport, *uri_parameters = _QUOTED_PARAMETER.sub("", hostpart).split(";")
     host = _without_port(hostport.strip())
     parameters = _parameters(uri_parameters)
     if not at:
         return Address(None, host, is_sip=True, verstat=parameters.get("verstat", ()))
     user, *user_parameters = userinfo.partition(":")[0].split(";")
-    both = _parameters(user_parameters + uri_parameters)
-    return _address(user, both, host=host, is_sip=True)
+    address = _address(user, _parameters(user_parameters), host=host, is_sip=True)
+    return replace(address, verstat=(*address.verstat, *parameters.get("verstat", ())))
 
 
 def _address(number: str, parameters: dict[str, tuple[str, ...]], *, host: str, is_sip: bool) -> Address:
-    user = unquote(number).strip()
+    user = unquote(number).partition(";")[0].strip()
     context = next((one for one in parameters.get("phone-context", ()) if one.startswith("+")), "")
     return Address(user, host, is_sip, context, parameters.get("verstat", ()))
 

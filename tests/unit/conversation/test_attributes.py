@@ -129,6 +129,14 @@ def test_what_a_journey_has_written_takes_no_room_of_clients() -> None:
         plan_client_change({**held, "new": "x"}, {"newer": "x"}, own)
 
 
+def test_a_journeys_words_are_no_client_room() -> None:
+    held = {**numbered(40), "say": "Hello"}
+    own = frozenset({"say"})
+    with pytest.raises(InvalidRequest, match="at most 40"):
+        plan_client_change(held, {"say": None, "new": "x"}, own, own)
+    assert plan_client_change(held, {"say": None, "a0": None, "new": "x"}, own, own) is not None
+
+
 def test_clients_fill_28_kb_to_the_byte() -> None:
     held = dict(list(FULL.items())[:27])
     last = "0" * 23 + "a"

@@ -58,12 +58,13 @@ async def read[Secret: Credentials](
         fresh_until = known.read_at + _AGAIN_AFTER_SECONDS if refused else known.read_again_at
         if now < fresh_until:
             return cast("Secret", known.credentials)
+        # Before the call, which the lookup's time may cut off: those that follow have the last value at once.
+        known.read_again_at = max(known.read_again_at, now + _AGAIN_AFTER_SECONDS)
     try:
         text = await asyncio.to_thread(_get, secret_id)
     except (ClientError, BotoCoreError) as error:
         if known is not None and _passes(error):
             logger.warning("the secret cannot be read; the last value goes on", reason=aws.reason(error))
-            known.read_again_at = max(known.read_again_at, now + _AGAIN_AFTER_SECONDS)
             return cast("Secret", known.credentials)
         _known.pop((source, secret_id), None)
         raise SourceUnavailable(f"the secret of {source} cannot be read") from error
