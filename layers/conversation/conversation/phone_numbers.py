@@ -151,11 +151,15 @@ def read_record_number(text: str, *, bare: bool = False) -> str | None:
     if found is None:
         return None
     digits = _digits(number)
-    # Digits that are grouped are written as a country does, not as a format that begins with its code.
-    is_bare = bare and re.fullmatch(r"[1-9]\d+", text.strip()) is not None
-    if not (found["plus"] or digits.startswith("00") or is_bare):
+    says_country = bool(found["plus"]) or digits.startswith("00")
+    if not says_country and (not bare or digits.startswith("0")):
         return None
-    return next(_best(_international(number)), None) or None
+    e164 = next(_best(_international(number)), None) or None
+    group = re.split(r"\D", number, maxsplit=1)[0]
+    if e164 is None or says_country or group == digits:
+        return e164
+    # Grouped, they may be a national number, such as 479-234-5678: then the country code is no group.
+    return e164 if group == str(phonenumbers.parse(e164).country_code) else None
 
 
 def _is_withheld(address: Address) -> bool:

@@ -731,7 +731,8 @@ def test_no_other_countrys_record_is_the_callers() -> None:
 def test_a_bare_record_is_of_digits_alone(text: str) -> None:
     """Grouped, they are a national number: this one is in Arkansas, and +47 92345678 in Norway."""
     assert read_record_number(text, bare=True) is None
-    assert read_record_number("4792345678", bare=True) == "+4792345678"
+    for same in ("4792345678", "47 92 34 56 78", "47-92.34.56.78"):
+        assert read_record_number(same, bare=True) == "+4792345678"
 
 
 @pytest.mark.parametrize(
