@@ -43,11 +43,13 @@ NAMES_OF_THE_EMULATOR = {
     "scheduler:UpdateSchedule": "PUT.scheduler",
     "scheduler:DeleteSchedule": "DELETE.scheduler",
 }
-# A journey that begins with a long wait needs it, and one whose long wait gives way to another; none does.
+# A journey that begins with a long wait needs it, one whose long wait gives way to another, and one that ends
+# in the queue's consumer: those here are ended by a client.
 NOT_USED = {
     ("journeys_api", "scheduler:CreateSchedule"),
     ("journeys_api", "scheduler:UpdateSchedule"),
     ("run_journey", "scheduler:UpdateSchedule"),
+    ("run_journey", "scheduler:DeleteSchedule"),
 }
 # CloudTrail's LookupEvents answers no more at once, and the emulator's has no second page.
 EVENTS_OF_A_PAGE = 50
