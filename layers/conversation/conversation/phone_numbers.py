@@ -232,7 +232,7 @@ def _without_plus(text: str, region: str, *, is_sip: bool) -> Iterator[PhoneNumb
         yield from _international(text)
         yield national
         return
-    if len(digits) < _SHORTEST_GUESS and (is_sip or not _is_valid(national)):
+    if len(digits) < _SHORTEST_GUESS and not _is_valid(national):
         return
     e164 = _possible(f"+{digits}", None) if _E164_WITHOUT_PLUS.fullmatch(digits) else None
     if digits.startswith(str(phonenumbers.country_code_for_region(region))):
