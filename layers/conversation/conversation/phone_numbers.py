@@ -154,7 +154,7 @@ def read_record_number(text: str, *, bare: bool = False) -> str | None:
     says_country = bool(found["plus"]) or digits.startswith("00")
     if not says_country and (not bare or digits.startswith("0")):
         return None
-    e164 = next(_best(_international(number)), None) or None
+    e164 = _best([_international(number)]) or None
     group = re.split(r"\D", number, maxsplit=1)[0]
     if e164 is None or says_country or group == digits:
         return e164
@@ -192,9 +192,9 @@ def _number_of(address: Address, region: str) -> str | None:
         # No country code begins so: a plus sign was put before a national number.
         readings = [number for number in [_possible(text.lstrip("+ "), region)] if _is_valid(number)]
     else:
-        readings = list(_international(text))
+        readings = [_international(text)]
     spells_a_word = digits in _WITHHELD_DIGITS
-    best = next(_best(readings, valid_only=spells_a_word), None)
+    best = _best(readings, valid_only=spells_a_word)
     return "" if best is None and spells_a_word else best
 
 
@@ -202,8 +202,7 @@ def _of_context(text: str, context: str) -> str | None:
     """A local number of the country, or area, that its phone-context names (RFC 3966)."""
     if not _NUMBER.fullmatch(text):
         return None
-    number = _possible(f"{text};phone-context={context}", None)
-    return next(_best([number]), None)
+    return _best([_possible(f"{text};phone-context={context}", None)])
 
 
 def _of_letters(text: str, letters: str, region: str) -> str | None:
@@ -212,12 +211,12 @@ def _of_letters(text: str, letters: str, region: str) -> str | None:
         return None
     number = _possible(text, region)
     is_free = number is not None and phonenumbers.number_type(number) == PhoneNumberType.TOLL_FREE
-    return next(_best([number]), None) if is_free else None
+    return _best([number]) if is_free else None
 
 
-def _international(text: str) -> Iterator[PhoneNumber | None]:
-    """The readings of a number that says its country: with a plus sign, or with 00."""
-    yield _possible(f"+{_INTERNATIONAL_PREFIX.sub('', text, count=1)}", None)
+def _international(text: str) -> PhoneNumber | None:
+    """Read a number that says its country: with a plus sign, or with 00."""
+    return _possible(f"+{_INTERNATIONAL_PREFIX.sub('', text, count=1)}", None)
 
 
 def _without_plus(text: str, region: str, *, is_sip: bool) -> Iterator[PhoneNumber | None]:
@@ -229,31 +228,26 @@ def _without_plus(text: str, region: str, *, is_sip: bool) -> Iterator[PhoneNumb
         source = None if national is None else national.country_code_source
         if source == CountryCodeSource.FROM_NUMBER_WITH_IDD:
             yield national
-        yield from _international(text)
+        yield _international(text)
         yield national
         return
     if len(digits) < _SHORTEST_GUESS and not _is_valid(national):
         return
-    e164 = _possible(f"+{digits}", None) if _E164_WITHOUT_PLUS.fullmatch(digits) else None
-    if digits.startswith(str(phonenumbers.country_code_for_region(region))):
-        yield e164
-        yield national
-        return
-    yield national
-    if is_sip:
-        yield e164
+    is_of_region = digits.startswith(str(phonenumbers.country_code_for_region(region)))
+    readings = [national]
+    if (is_of_region or is_sip) and _E164_WITHOUT_PLUS.fullmatch(digits):
+        readings.insert(0 if is_of_region else 1, _possible(f"+{digits}", None))
+    yield from readings
 
 
-def _best(numbers: Iterable[PhoneNumber | None], *, valid_only: bool = False) -> Iterator[str]:
-    """E.164 of the valid numbers first, then of the possible ones; "" for one of zeros."""
+def _best(numbers: Iterable[PhoneNumber | None], *, valid_only: bool = False) -> str | None:
+    """E.164 of the first valid number, or else of the first possible one; "" when it is of zeros."""
     read = [number for number in numbers if number is not None]
-    for number in read:
-        if not number.national_number:
-            yield ""
-        elif _is_valid(number):
-            yield _e164(number)
-    if not valid_only:
-        yield from map(_e164, read)
+    sure = [number for number in read if not number.national_number or phonenumbers.is_valid_number(number)]
+    best = next(iter(sure if valid_only else sure or read), None)
+    if best is None:
+        return None
+    return _e164(best) if best.national_number else ""
 
 
 def _is_valid(number: PhoneNumber | None) -> bool:

@@ -169,7 +169,7 @@ class ConversationStore:
             if joined or journey in conversation.journeys:
                 return self.as_it_stands(conversation)
             seen = conversation
-        raise StoreUnavailable("too many writers changed the same attributes; send the request again")
+        raise _contended()
 
     def _join(
         self,
@@ -251,7 +251,7 @@ class ConversationStore:
             conversation = found
             if written:
                 return self.as_it_stands(conversation)
-        raise StoreUnavailable("too many writers changed the same attributes; send the request again")
+        raise _contended()
 
     def _write_attributes(self, seen: Conversation, plan: Plan) -> tuple[bool, Conversation]:
         """Write one plan if what it was made from still stands; return the conversation as it is then."""
@@ -328,27 +328,19 @@ class ConversationStore:
             ":ongoing": _text(Status.ONGOING),
             ":now": _moment(now),
         }
-        try:
-            answer = self._client.update_item(
-                TableName=self._table,
-                Key={"conversationId": {"S": conversation.conversation_id}},
-                UpdateExpression="SET #status = :timedOut, concludedAt = deadlineAt, updatedAt = :now",
-                ConditionExpression=f"#status = :ongoing AND {_same_start(conversation.start_id, values)}",
-                ExpressionAttributeNames={"#status": "status"},
-                ExpressionAttributeValues=values,
-                ReturnValues="ALL_NEW",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except ClientError as error:
-            concluded = _from_item(_item_behind(error))
-            if concluded.start_id != conversation.start_id:
-                raise _not_found(conversation.conversation_id) from error
-            return concluded
-        except BotoCoreError as error:
-            raise _unavailable(error) from error
-        logger.warning("identification timed out", conversation_id=conversation.conversation_id)
-        count("IdentificationTimedOut")
-        return _from_item(answer["Attributes"])
+        written, found = self._write(
+            conversation.conversation_id,
+            "SET #status = :timedOut, concludedAt = deadlineAt, updatedAt = :now",
+            f"#status = :ongoing AND {_same_start(conversation.start_id, values)}",
+            {"#status": "status"},
+            values,
+        )
+        if found.start_id != conversation.start_id:
+            raise _not_found(conversation.conversation_id)
+        if written:
+            logger.warning("identification timed out", conversation_id=conversation.conversation_id)
+            count("IdentificationTimedOut")
+        return found
 
     def _update(self, conversation_id: str, update: str, condition: str, values: Values) -> bool:
         """Make one conditional update; tell whether its condition held."""
@@ -393,6 +385,10 @@ def _item_behind(error: ClientError) -> Item:
 
 def _unavailable(error: ClientError | BotoCoreError) -> StoreUnavailable:
     return StoreUnavailable(f"DynamoDB did not answer ({aws.reason(error)}); send the request again")
+
+
+def _contended() -> StoreUnavailable:
+    return StoreUnavailable("too many writers changed the same attributes; send the request again")
 
 
 def _not_found(conversation_id: str) -> ConversationNotFound:
