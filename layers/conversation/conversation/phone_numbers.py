@@ -124,8 +124,10 @@ def read_caller(raw: str, default_region: str) -> Caller:
     if not text or _is_withheld_word(text):
         return Caller(None, WITHHELD_NUMBER, "none")
     verification = "none"
-    # Of several values the first one with a number: a network asserts an account, and the number beside it.
-    for address in parse_addresses(text):
+    # The first value says who calls; beside an account a network may assert its number as a tel: URI.
+    for place, address in enumerate(parse_addresses(text)):
+        if place and address.is_sip:
+            break
         verification = _verification(address)
         number = "" if _is_withheld(address) else _number_of(address, default_region)
         if number is not None:
@@ -202,7 +204,10 @@ def _of_context(text: str, context: str) -> str | None:
     """A local number of the country, or area, that its phone-context names (RFC 3966)."""
     if not _NUMBER.fullmatch(text):
         return None
-    return _best([_possible(f"{text};phone-context={context}", None)])
+    digits = _digits(text)
+    # Some write the context's own code before the number too.
+    whole = _possible(f"+{digits}", None) if f"+{digits}".startswith(context) else None
+    return _best([whole if _is_valid(whole) else None, _possible(f"{text};phone-context={context}", None)])
 
 
 def _of_letters(text: str, letters: str, region: str) -> str | None:
@@ -320,8 +325,9 @@ def _is_withheld_word(text: str) -> bool:
 
 
 def _verification(address: Address) -> str:
-    """What the carrier says nearest to the number, unless it says anywhere that the verification failed."""
+    """What the carrier says of the number; the worst, where it says several things."""
     said = [verstat.casefold() for verstat in address.verstat]
     if any(one.startswith("tn-validation-failed") for one in said):
         return "failed"
-    return "passed" if said and re.fullmatch("tn-validation-passed(-[abc])?", said[0]) else "none"
+    passed = [re.fullmatch("tn-validation-passed(-[abc])?", one) is not None for one in said]
+    return "passed" if passed and all(passed) else "none"

@@ -424,6 +424,7 @@ def test_a_bare_record_is_of_digits_alone(text: str) -> None:
         "\u201cJean <sip:+12025550199@x>\u201d <sip:+12025550143@c.example>",
         '"x" <sip:+12025550199@e.example>;tag=1 <sip:+12025550143@c.example>',
         "sms:4792345678",
+        "Jean <sip:jean@c.example>, x <sip:+12025550199@y.example>",
         "sip:202.jsmithy@pbx.example",
         "202 unknown",
         "+1 415 NXX XXXX",
@@ -482,6 +483,20 @@ def test_a_word_on_the_keys_is_a_number_when_it_is_written_so(text: str, number:
     assert meaning(text, "US") == number
 
 
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("tel:491713920012;phone-context=+49", "+491713920012"),
+        ("tel:01713920012;phone-context=+49", "+491713920012"),
+        ("tel:2025550143;phone-context=+1", "+12025550143"),
+        ("tel:12025550143;phone-context=+1", "+12025550143"),
+        ("tel:7946 0018;phone-context=+4420", "+442079460018"),
+    ],
+)
+def test_the_context_says_the_country_once(text: str, number: str) -> None:
+    assert meaning(text, "FR") == number
+
+
 # --- what the carrier says ----------------------------------------------------------------------------------
 
 
@@ -502,6 +517,7 @@ def test_a_word_on_the_keys_is_a_number_when_it_is_written_so(text: str, number:
         ('"verstat=TN-Validation-Passed" <sip:+12025550143@x>', "none"),
         (";verstat=TN-Validation-Passed <sip:+12025550143@x>", "none"),
         ("<sip:+12025550143;verstat=TN-Validation-Failed@x>;verstat=TN-Validation-Passed", "failed"),
+        ("tel:+12025550143;verstat=TN-Validation-Passed;verstat=No-TN-Validation", "none"),
         ("<sip:+12025550143@x>, <tel:+12025550143;verstat=TN-Validation-Passed>", "none"),
         ('<sip:+12025550143@x>;tag="x;verstat=TN-Validation-Passed-A"', "none"),
         ("<sip:+12025550143;verstat=No-TN-Validation@x>;verstat=TN-Validation-Passed", "none"),
