@@ -24,6 +24,7 @@ from conversation.http_client import MAXIMUM_ANSWER_BYTES
 from conversation.sources import gamma
 from journeys import crm
 from journeys.crm import CrmUnavailable
+from tests.support.cloud import wait_until
 from tests.support.companies import JEAN, PROTOCOLS
 from tests.support.raw_server import RawServer, Script, http, raw_server
 
@@ -319,6 +320,7 @@ def test_a_stuck_event_loop_costs_no_more_than_the_time(service: Service) -> Non
     finally:
         released.set()
     assert http_client._loop() is not loop
+    wait_until(loop.is_closed)  # its thread and its connections end with it
 
 
 # --- the CRM's ids -----------------------------------------------------------------------------------------

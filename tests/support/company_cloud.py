@@ -1,5 +1,6 @@
 """A deployed stack whose lookups ask the demo companies of `local/companies` over HTTP."""
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,8 +37,9 @@ def close_connections() -> None:
     """End the connections that lookups keep, which would outlive the companies otherwise."""
 
     async def close() -> None:
-        await http_client._transport().aclose()
-        http_client._transports.clear()
+        transport = http_client._transport()
+        http_client._transports.pop(asyncio.get_running_loop())
+        await transport.aclose()
 
     http_client.run_within(5, close())
 

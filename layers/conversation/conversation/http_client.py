@@ -166,8 +166,8 @@ def run_within[Result](seconds: float, work: Coroutine[object, object, Result]) 
 
         run_within(5, send("GET", "https://alpha.example/customers"))
 
-    The coroutine is cancelled in its event loop. A loop that is too busy to do that is left to itself, and
-    the next coroutine gets a new one.
+    The coroutine is cancelled in its event loop. A loop that is too busy to do that ends by itself once it is
+    no longer, and the next coroutine gets a new one.
     """
     loop = _loop()
     future = asyncio.run_coroutine_threadsafe(_bounded(seconds, work), loop)
@@ -178,12 +178,23 @@ def run_within[Result](seconds: float, work: Coroutine[object, object, Result]) 
             with _loop_lock:
                 if _running_loop() is loop:
                     _running_loop.cache_clear()
+                    asyncio.run_coroutine_threadsafe(_end(), loop)
         raise TimedOut(f"gave no answer within {seconds:.1f} s") from None
 
 
 async def _bounded[Result](seconds: float, work: Coroutine[object, object, Result]) -> Result:
     async with asyncio.timeout(seconds):
         return await work
+
+
+async def _end() -> None:
+    """End the running loop after all that it still does, and its connections and thread with it."""
+    loop = asyncio.get_running_loop()
+    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others)
+    if loop in _transports:
+        await _transports.pop(loop).aclose()
+    loop.stop()
 
 
 # Connections outlive an invocation only if their event loop does. It runs in a thread of its own: Lambda
@@ -200,7 +211,12 @@ def _loop() -> asyncio.AbstractEventLoop:
 @cache
 def _running_loop() -> asyncio.AbstractEventLoop:
     loop = asyncio.new_event_loop()
-    threading.Thread(target=loop.run_forever, name="http", daemon=True).start()
+
+    def run() -> None:
+        loop.run_forever()
+        loop.close()
+
+    threading.Thread(target=run, name="http", daemon=True).start()
     return loop
 
 
