@@ -18,7 +18,7 @@ from tests.support.journeys import World, calls, running
 from tests.support.template import Template
 
 RESUME_QUEUE = Template.load().document["Resources"]["ResumeQueue"]["Properties"]
-MOST_RECEIPTS = RESUME_QUEUE["RedrivePolicy"]["maxReceiveCount"]
+MAX_RECEIPTS = RESUME_QUEUE["RedrivePolicy"]["maxReceiveCount"]
 
 
 @pytest.fixture
@@ -98,9 +98,9 @@ def test_a_wake_up_that_fails_too_often_can_be_sent_back(
     world.give_reason("c1")
     with failing(aws.dynamodb(), "GetItem", "before", error=refused("InternalServerError")) as failures:
         world.settle(600)
-        assert failures.count == MOST_RECEIPTS - 1, "it gave up within ten minutes"
+        assert failures.count == MAX_RECEIPTS - 1, "it gave up within ten minutes"
         world.settle(300)
-        assert failures.count == MOST_RECEIPTS
+        assert failures.count == MAX_RECEIPTS
     world.settle(300)
     assert world.read(world.workflow_id("c1", "patient")).body["waitingFor"] == ["reason"]
     dead = world.dead_letters()

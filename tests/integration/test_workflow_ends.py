@@ -26,7 +26,7 @@ from stepmark import (
     WorkflowNotFound,
 )
 from stepmark.dynamodb import END_SECONDS, DynamoDBStore
-from stepmark.session import GIVE_UP_SECONDS
+from stepmark.runtime.session import GIVE_UP_SECONDS
 from stepmark.sqs import SqsScheduler, Timers
 
 from tests.support.cloud import WORKFLOWS, Cloud

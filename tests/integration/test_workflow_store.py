@@ -21,7 +21,7 @@ from stepmark import (
     Workflow,
     check_store,
 )
-from stepmark.dynamodb import MOST_BYTES, DynamoDBStore
+from stepmark.dynamodb import MAX_BYTES, DynamoDBStore
 from stepmark.sqs import EARLY_SECONDS, SqsScheduler, Timers
 
 from tests.support.cloud import WORKFLOWS, Cloud
@@ -226,10 +226,10 @@ class Hoarder(Workflow):
 
 
 def test_what_does_not_fit_is_said_before_dynamodb_refuses_it(store: DynamoDBStore) -> None:
-    full = record(state="x" * (MOST_BYTES - 400))
+    full = record(state="x" * (MAX_BYTES - 400))
     assert store.create(full)
     with pytest.raises(RecordTooLarge, match=r"the workflow would take 39\d,\d+ bytes"):
-        store.commit(replace(full, version=2, state="x" * MOST_BYTES), 1)
+        store.commit(replace(full, version=2, state="x" * MAX_BYTES), 1)
     assert store.load("w0000") == full
 
 

@@ -1,7 +1,7 @@
 """What stepmark's tests share; prints the seed of the random ones, so that a run can be repeated."""
 
 import pytest
-from stepmark import session
+from stepmark.runtime import session
 
 from tests.stepmark.random.run import InTheAir, begin_at_once
 from tests.stepmark.random.settings import EXAMPLES, SEED

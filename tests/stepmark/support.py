@@ -82,7 +82,7 @@ def engine_on(store: Store, *classes: type[Workflow], clock: VirtualClock | None
 
 def settle(engine: Engine, seconds: float = 100_000.0) -> None:
     """Let time pass until nothing is due any more."""
-    clock = engine.machinery.clock
+    clock = engine.runtime.clock
     assert isinstance(clock, VirtualClock)
     run_due(engine, clock, clock.now() + seconds)
 

@@ -15,7 +15,7 @@ from journeys.reporting import report_parked
 from journeys.settings import EngineSettings
 
 if TYPE_CHECKING:
-    from stepmark.record import Record
+    from stepmark.core.record import Record
 
     from journeys.journey import Journey
 

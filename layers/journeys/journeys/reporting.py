@@ -6,14 +6,14 @@ from traceback import extract_tb
 from typing import TYPE_CHECKING
 
 from stepmark import StateError
-from stepmark.record import Progress
+from stepmark.core.record import Progress
 
 from conversation.observability import count, logger
 from journeys.names import conversation_id_of
 
 if TYPE_CHECKING:
     from stepmark import Snapshot
-    from stepmark.record import Record
+    from stepmark.core.record import Record
 
 
 def about(workflow_id: str) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from journeys.queue import Wakeup
 
 # A conversation names its journey a moment before the workflow is written: look until no start can be alive.
-MOST_LOOKS = 8
+MAX_LOOKS = 8
 SECONDS_BETWEEN_LOOKS = 5
 
 
@@ -32,8 +32,8 @@ def run(wakeup: Wakeup) -> None:
     try:
         found = engine().look(workflow_id, STEPS) if "look" in wakeup else engine().resume(workflow_id, STEPS)
     except WorkflowNotFound:
-        looks = wakeup.get("look", MOST_LOOKS)
-        if looks < MOST_LOOKS:
+        looks = wakeup.get("look", MAX_LOOKS)
+        if looks < MAX_LOOKS:
             send([{"workflowId": workflow_id, "look": looks + 1}], SECONDS_BETWEEN_LOOKS)
         return
     report(found)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 from stepmark import DefinitionError, StateError, describe
-from stepmark.handlers import faults_of
-from stepmark.state import codec_of
+from stepmark.core.state import codec_of
+from stepmark.definition.handlers import faults_of
 
 from conversation.errors import InvalidRequest, RequestTooLarge
 from conversation.store import conversations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from journeys.journey import Journey
 
 # Of the 390 KB that a workflow may take; the rest is for what the journey adds, and for where it stands.
-MOST_STATE_BYTES = 256 * 1024
+MAX_STATE_BYTES = 256 * 1024
 
 
 def start(conversation_id: str, name: str, fields: Mapping[str, object]) -> Snapshot:
@@ -86,5 +86,5 @@ def _check(journey: Journey, fields: Mapping[str, object]) -> None:
         raise InvalidRequest(
             "the journey can't begin with these values; look at what its fields mean"
         ) from error
-    if len(text.encode()) > MOST_STATE_BYTES:
-        raise RequestTooLarge(f"a journey's fields must have at most {MOST_STATE_BYTES:,} bytes together")
+    if len(text.encode()) > MAX_STATE_BYTES:
+        raise RequestTooLarge(f"a journey's fields must have at most {MAX_STATE_BYTES:,} bytes together")

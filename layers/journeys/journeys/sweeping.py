@@ -13,13 +13,13 @@ from journeys.queue import send
 from journeys.settings import SweepSettings
 
 OVERDUE_SECONDS = 30  # the queue has that long before a wake-up counts as lost
-MOST_OVERDUE = 1_000
+MAX_OVERDUE = 1_000
 LOOKS_AT_ONCE = 2_000  # one message takes about 10 ms, and the function ends after a minute
 
 
 def sweep() -> int:
     """Wake up what should have run half a minute ago, and say how many workflows that were."""
-    overdue = _store().due(time.time() - OVERDUE_SECONDS, MOST_OVERDUE)
+    overdue = _store().due(time.time() - OVERDUE_SECONDS, MAX_OVERDUE)
     send({"workflowId": workflow_id, "dueAt": 0} for workflow_id in overdue)
     if overdue:
         count("JourneyOverdue", len(overdue))

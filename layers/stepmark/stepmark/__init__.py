@@ -5,12 +5,34 @@ from stepmark import import_path as _import_path  # noqa: F401 - before any othe
 # isort: split
 from typing import TYPE_CHECKING, Any
 
-from stepmark.check import LivePosition, Problem, check, check_store, live_positions
-from stepmark.clock import Clock, SystemClock
-from stepmark.context import StepContext, current
-from stepmark.describe import describe
-from stepmark.diagram import to_mermaid
-from stepmark.engine import Engine
+from stepmark.core.check import LivePosition, Problem, check, check_store, live_positions
+from stepmark.core.describe import describe
+from stepmark.core.diagram import to_mermaid
+from stepmark.core.record import Record, Status
+from stepmark.core.snapshot import Snapshot, ThreadSnapshot
+from stepmark.definition.handlers import Handler, Happened, LookAgain, Observation, Request
+from stepmark.definition.retry import Retry
+from stepmark.definition.statements import (
+    Break,
+    Case,
+    Continue,
+    Default,
+    Finish,
+    For,
+    Go,
+    If,
+    On,
+    Return,
+    Scope,
+    Section,
+    Statement,
+    Step,
+    Switch,
+    Timeout,
+    Wait,
+    WaitFor,
+)
+from stepmark.definition.workflow import Workflow
 from stepmark.errors import (
     DefinitionError,
     DoNotRetry,
@@ -35,37 +57,15 @@ from stepmark.errors import (
     WorkflowExists,
     WorkflowNotFound,
 )
-from stepmark.handlers import Handler, Happened, LookAgain, Observation, Request
-from stepmark.ledger import Budget
-from stepmark.memory import MemoryStore
-from stepmark.record import Record, Status
-from stepmark.retry import Retry
-from stepmark.scheduler import LocalScheduler, Scheduler
-from stepmark.snapshot import Snapshot, ThreadSnapshot
-from stepmark.sqlite import SqliteStore
-from stepmark.statements import (
-    Break,
-    Case,
-    Continue,
-    Default,
-    Finish,
-    For,
-    Go,
-    If,
-    On,
-    Return,
-    Scope,
-    Section,
-    Statement,
-    Step,
-    Switch,
-    Timeout,
-    Wait,
-    WaitFor,
-)
-from stepmark.store import Store
-from stepmark.worker import run_worker
-from stepmark.workflow import Workflow
+from stepmark.runtime.clock import Clock, SystemClock
+from stepmark.runtime.context import StepContext, current
+from stepmark.runtime.engine import Engine
+from stepmark.runtime.ledger import Budget
+from stepmark.runtime.scheduler import LocalScheduler, Scheduler
+from stepmark.runtime.worker import run_worker
+from stepmark.stores.memory import MemoryStore
+from stepmark.stores.protocol import Store
+from stepmark.stores.sqlite import SqliteStore
 
 __version__ = "0.1.0"
 

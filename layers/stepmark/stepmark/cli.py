@@ -13,10 +13,11 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stepmark import __version__
-from stepmark.check import Problem, check, check_store
-from stepmark.describe import describe
-from stepmark.diagram import to_mermaid
-from stepmark.engine import Engine
+from stepmark.core.check import Problem, check, check_store
+from stepmark.core.describe import describe
+from stepmark.core.diagram import to_mermaid
+from stepmark.core.record import Progress, Status
+from stepmark.definition.workflow import Workflow
 from stepmark.errors import (
     DefinitionError,
     StateError,
@@ -25,17 +26,16 @@ from stepmark.errors import (
     WorkflowNotFound,
     printable,
 )
-from stepmark.ledger import Budget
-from stepmark.record import Progress, Status
-from stepmark.sqlite import SqliteStore
-from stepmark.worker import run_worker
-from stepmark.workflow import Workflow
+from stepmark.runtime.engine import Engine
+from stepmark.runtime.ledger import Budget
+from stepmark.runtime.worker import run_worker
+from stepmark.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from stepmark.record import Record
-    from stepmark.store import Store
+    from stepmark.core.record import Record
+    from stepmark.stores.protocol import Store
 
 NOTHING_HERE = Budget(steps=0)  # change the record, leave the work to the workers
 

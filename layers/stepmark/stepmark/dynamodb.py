@@ -25,8 +25,8 @@ import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from stepmark.core.record import Record, Status, status_of
 from stepmark.errors import RecordTooLarge, StoreUnavailable, VersionConflict
-from stepmark.record import Record, Status, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -42,15 +42,15 @@ if TYPE_CHECKING:
 
 INDEX = "open"
 SHARDS = 4  # a partition of the index takes 1,000 writes a second; changing this needs every item rewritten
-MOST_BYTES = (
+MAX_BYTES = (
     390_000  # DynamoDB refuses an item above 400 KB; the rest is for the index and for counting errors
 )
 # After its end a workflow has that long to be cancelled and torn down; so long the engine tries it at most.
 # Then it is gone, over or not.
 END_SECONDS = 3600
 NEVER = 9_999_999_999  # dueAt of a workflow that no timer will wake: the index needs a value
-_MOST_KEYS = 100  # of one BatchGetItem
-FIRST_PAUSE, MOST_SECONDS = 0.05, 10.0  # for what BatchGetItem leaves unread; each pause is twice the last
+_MAX_KEYS = 100  # of one BatchGetItem
+FIRST_PAUSE, MAX_SECONDS = 0.05, 10.0  # for what BatchGetItem leaves unread; each pause is twice the last
 
 # One try takes at most 2.5 s and there are two: 5 s in all, where botocore's own default is two minutes.
 CONFIG = Config(
@@ -126,10 +126,8 @@ class DynamoDBStore:
 
     def live(self, workflow: str | None = None) -> Iterator[Record]:
         ids = sorted(self.open_ids())
-        for start in range(0, len(ids), _MOST_KEYS):
-            records = sorted(
-                self._get(ids[start : start + _MOST_KEYS]), key=lambda record: record.workflow_id
-            )
+        for start in range(0, len(ids), _MAX_KEYS):
+            records = sorted(self._get(ids[start : start + _MAX_KEYS]), key=lambda record: record.workflow_id)
             yield from (r for r in records if not r.status.closed and workflow in {None, r.workflow})
 
     def open_ids(self) -> Iterator[str]:
@@ -152,9 +150,9 @@ class DynamoDBStore:
         if gone:
             item["expiresAt"] = {"N": str(int(min(*gone, NEVER)))}
         size = _size(item)
-        if size > MOST_BYTES:
+        if size > MAX_BYTES:
             raise RecordTooLarge(
-                f"the workflow would take {size:,} bytes, and DynamoDB has room for {MOST_BYTES:,}: "
+                f"the workflow would take {size:,} bytes, and DynamoDB has room for {MAX_BYTES:,}: "
                 "keep what is large elsewhere and only its address in the state"
             )
         try:
@@ -217,7 +215,7 @@ class DynamoDBStore:
         keys: list[Mapping[str, AttributeValueTypeDef]] = [
             {"workflowId": {"S": each}} for each in workflow_ids
         ]
-        pause, deadline = FIRST_PAUSE, time.monotonic() + MOST_SECONDS
+        pause, deadline = FIRST_PAUSE, time.monotonic() + MAX_SECONDS
         while keys:
             try:
                 answer = self._client.batch_get_item(

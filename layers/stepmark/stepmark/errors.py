@@ -130,7 +130,7 @@ class VersionConflict(Exception):
     """A store refuses a commit because the record is no longer at the expected version."""
 
 
-_MOST_TEXT_BYTES = 2_000
+_MAX_TEXT_BYTES = 2_000
 
 
 def printable(text: str) -> str:
@@ -146,7 +146,7 @@ def text_of(error: BaseException) -> str:
         text = str(error)
     except Exception as problem:  # noqa: BLE001 - the user's class may raise anything
         text = f"(its text can't be read: {type(problem).__name__})"
-    whole = text[: _MOST_TEXT_BYTES + 1].encode(errors="backslashreplace")
-    if len(whole) <= _MOST_TEXT_BYTES:
+    whole = text[: _MAX_TEXT_BYTES + 1].encode(errors="backslashreplace")
+    if len(whole) <= _MAX_TEXT_BYTES:
         return whole.decode()
-    return f"{whole[:_MOST_TEXT_BYTES].decode(errors='ignore')}... ({len(text):,} characters)"
+    return f"{whole[:_MAX_TEXT_BYTES].decode(errors='ignore')}... ({len(text):,} characters)"

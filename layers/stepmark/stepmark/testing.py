@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepmark.engine import Engine
-from stepmark.memory import MemoryStore
+from stepmark.runtime.engine import Engine
+from stepmark.stores.memory import MemoryStore
 
 if TYPE_CHECKING:
-    from stepmark.workflow import Workflow
+    from stepmark.definition.workflow import Workflow
 
 
 class VirtualClock:
@@ -51,7 +51,7 @@ class LocalEngine(Engine):
 
 def run_due(engine: Engine, clock: VirtualClock, until: float) -> None:
     """Run everything in the engine's store that is due up to a time, in order, moving the clock along."""
-    store = engine.machinery.store
+    store = engine.runtime.store
     while (due_at := store.next_due()) is not None and due_at <= until:
         clock.sleep(max(0.0, due_at - clock.now()))
         for workflow_id in store.due(clock.now(), 100):

@@ -27,7 +27,7 @@ from stepmark.testing import VirtualClock, run_due
 
 from tests.stepmark.support import Noted, Task
 
-MOST_ORDERS = 20_000  # no program below has as many; the limit only guards against a mistake
+MAX_ORDERS = 20_000  # no program below has as many; the limit only guards against a mistake
 
 
 class Turnstile:
@@ -162,7 +162,7 @@ def orders(play: Callable[[list[int]], Turnstile]) -> int:
     while True:
         turnstile = play(order)
         played += 1
-        assert played < MOST_ORDERS
+        assert played < MAX_ORDERS
         taken, choices = turnstile.taken, turnstile.choices
         step = len(taken) - 1
         while step >= 0 and taken[step] == choices[step][-1]:
@@ -260,7 +260,7 @@ def test_guarantee_01_two_different_events_and_only_one_wins() -> None:
 @pytest.mark.timeout(900)
 def test_guarantee_01_an_event_while_the_workflow_starts() -> None:
     def send_once_started(engine: Engine) -> None:
-        if engine.machinery.store.load("w") is not None:
+        if engine.runtime.store.load("w") is not None:
             send(10, "e")(engine)
 
     def check(engine: Engine) -> None:
@@ -292,9 +292,7 @@ def test_guarantee_01_a_lease_that_runs_out_under_a_slow_worker() -> None:
         engine.resume("w")
 
     def interrupted(engine: Engine) -> None:
-        cut_off = Engine(
-            [Shared], store=engine.machinery.store, clock=engine.machinery.clock, lease_seconds=0
-        )
+        cut_off = Engine([Shared], store=engine.runtime.store, clock=engine.runtime.clock, lease_seconds=0)
         cut_off.start(Shared(), workflow_id="w")
 
     def check(engine: Engine) -> None:
@@ -305,7 +303,7 @@ def test_guarantee_01_a_lease_that_runs_out_under_a_slow_worker() -> None:
         assert_done_once(engine)
 
     def resume_once_started(engine: Engine) -> None:
-        if engine.machinery.store.load("w") is not None:
+        if engine.runtime.store.load("w") is not None:
             resume(engine)
 
     # a lease of no time: each engine takes over from the other whenever it looks
@@ -360,8 +358,8 @@ def test_guarantee_01_of_two_workers_one_wins_and_the_other_changes_nothing() ->
     """Both resume the same workflow: as long as its lease holds, each step runs once."""
 
     def prepare(engine: Engine) -> None:
-        machinery = engine.machinery
-        idle = Engine([Shared], store=machinery.store, clock=machinery.clock, budget=Budget(steps=0))
+        runtime = engine.runtime
+        idle = Engine([Shared], store=runtime.store, clock=runtime.clock, budget=Budget(steps=0))
         idle.start(Shared(), workflow_id="w")
 
     def resume(engine: Engine) -> None:
@@ -371,7 +369,7 @@ def test_guarantee_01_of_two_workers_one_wins_and_the_other_changes_nothing() ->
         assert engine.get("w").state.trace == ["a", "c"]
         assert engine.get("w").state.count == 2
         assert Noted.take() == ["task set up"]
-        record = engine.machinery.store.load("w")
+        record = engine.runtime.store.load("w")
         assert record is not None
         assert record.version == 5  # created, claimed, two steps, one setup
 

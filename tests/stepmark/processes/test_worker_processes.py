@@ -106,7 +106,7 @@ def test_guarantee_05_what_a_killed_worker_has_left_anybody_on_the_machine_may_t
         process.send_signal(signal.SIGKILL)
         process.wait(30)
     engine = Engine([Chain], store=SqliteStore(path))
-    record = engine.machinery.store.load("w")
+    record = engine.runtime.store.load("w")
     assert record is not None
     assert record.leased(time.time() + 60)
     assert engine.resume("w").state.count == STEPS  # up to the timer
@@ -134,7 +134,7 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> 
         until(lambda: len(effects(path)) > 3)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
-    record = engine.machinery.store.load("w")
+    record = engine.runtime.store.load("w")
     assert record is not None
     assert record.lease_owner is None
     keys = [line[-1] for line in effects(path)]

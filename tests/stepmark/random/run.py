@@ -5,8 +5,8 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from stepmark import Engine, Snapshot, WorkflowClosed
-from stepmark.context import StepContext
-from stepmark.running import call
+from stepmark.runtime.calls import call
+from stepmark.runtime.context import StepContext
 from stepmark.testing import VirtualClock, run_due
 
 from tests.stepmark.random.oracle import Oracle

@@ -74,7 +74,7 @@ def test_a_step_in_the_air_whose_thread_is_parked_is_forgotten(ends: bool) -> No
     assert "Go 'beside'" in str(snapshot.error)
     assert snapshot.state == Vanishing(dropped=True, count=3)
     assert snapshot.waiting_for == ["it"]
-    record = engine.machinery.store.load("w")
+    record = engine.runtime.store.load("w")
     assert record is not None
     assert record.lease_owner is None
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import stepmark
 from stepmark import Retry, Section, StepmarkError, Workflow, errors
-from stepmark.retry import DEFAULT_RETRY
+from stepmark.definition.retry import DEFAULT_RETRY
 from stepmark.testing import LocalEngine
 
 CONTRACT = {

@@ -30,7 +30,7 @@ from stepmark import (
     WaitFor,
     Workflow,
 )
-from stepmark.record import Progress
+from stepmark.core.record import Progress
 from stepmark.testing import LocalEngine, VirtualClock
 
 from tests.stepmark.support import Task, until

@@ -20,7 +20,7 @@ from stepmark import (
     Workflow,
     current,
 )
-from stepmark.record import Progress
+from stepmark.core.record import Progress
 from stepmark.testing import VirtualClock
 
 from tests.stepmark.support import CountingStore, Noted, Task

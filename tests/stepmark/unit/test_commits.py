@@ -69,10 +69,10 @@ def test_guarantee_01_one_write_per_step_says_what_is_done_and_what_is_next() ->
 def test_guarantee_01_a_resume_reads_once_and_writes_once_per_step() -> None:
     store = CountingStore()
     engine = engine_on(store, Chain)
-    engine.machinery = replace(engine.machinery, budget=Budget(steps=0))
+    engine.runtime = replace(engine.runtime, budget=Budget(steps=0))
     engine.start(Chain(), workflow_id="1")
     store.calls.clear()
-    engine.machinery = replace(engine.machinery, budget=Budget())
+    engine.runtime = replace(engine.runtime, budget=Budget())
     engine.resume("1")
     assert store.calls == ["load", *["commit"] * 4]  # read, claim, three steps
 

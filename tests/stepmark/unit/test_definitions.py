@@ -44,7 +44,7 @@ from stepmark import (
     describe,
     to_mermaid,
 )
-from stepmark.blank import blank
+from stepmark.core.sample_state import sample_state
 from stepmark.testing import LocalEngine
 
 from tests.stepmark.support import Task, engine_on
@@ -539,7 +539,7 @@ Y1999 = datetime(1999, 1, 1, tzinfo=UTC)
 
 
 def test_guarantee_12_fields_without_a_default_are_blank_in_depth_and_always_the_same() -> None:
-    state: Any = blank(Demanding)
+    state: Any = sample_state(Demanding)
     assert (state.place.city, state.place.zip, state.place.lines) == ("", 75000, [])
     assert (state.line.item, state.line.price, state.line.count) == ("", Decimal(0), 3)
     assert state.line.back is None

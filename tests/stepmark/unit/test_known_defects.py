@@ -29,7 +29,7 @@ from stepmark import (
     Workflow,
     current,
 )
-from stepmark.record import Event
+from stepmark.core.record import Event
 from stepmark.testing import LocalEngine
 
 from tests.stepmark.support import Noted, Task, engine_on, settle
@@ -99,7 +99,7 @@ class SlowSetup(Handler[None, str]):
 
     def setup(self, request: Request[str]) -> str:
         Noted.log.append("set up")
-        SlowSetup.engine.machinery.clock.sleep(0)
+        SlowSetup.engine.runtime.clock.sleep(0)
         SlowSetup.send(request.workflow_id)
         return "ticket"
 
@@ -107,9 +107,9 @@ class SlowSetup(Handler[None, str]):
     def send(workflow_id: str) -> None:
         # the workflow is leased by the session that runs this very setup: the event is posted to it
         engine = SlowSetup.engine
-        record = engine.machinery.store.load(workflow_id)
+        record = engine.runtime.store.load(workflow_id)
         assert record is not None
-        assert record.leased(engine.machinery.clock.now())
+        assert record.leased(engine.runtime.clock.now())
         engine._post(record, _message(engine))
 
     def handle(self, request: Request[str], payload: None) -> None: ...
@@ -119,7 +119,7 @@ class SlowSetup(Handler[None, str]):
 
 
 def _message(engine: LocalEngine) -> Event:
-    return Event("instead", "null", None, "e1", engine.machinery.clock.now())
+    return Event("instead", "null", None, "e1", engine.runtime.clock.now())
 
 
 @dataclass
@@ -159,7 +159,7 @@ def test_a_setup_cut_off_by_a_crash_leaves_nothing_behind() -> None:
     try:
         engine.start(Waiting(), workflow_id="1")
     except Crash:
-        engine.machinery.clock.sleep(1_000)
+        engine.runtime.clock.sleep(1_000)
     engine.callback("1", "instead")
     assert Noted.take() == [
         "task set up",
@@ -193,7 +193,7 @@ def test_a_deleted_thread_does_not_run_the_main_body_again() -> None:
     store = MemoryStore()
     engine_on(store, WithThread).start(WithThread(), workflow_id="1")
     engine = engine_on(store, WithoutThread)
-    engine.machinery.clock.sleep(60)
+    engine.runtime.clock.sleep(60)
     snapshot = engine.resume("1")
     assert snapshot.status is Status.PARKED
     assert "Go 'helper'" in str(snapshot.error)

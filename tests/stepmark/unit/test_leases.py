@@ -31,11 +31,11 @@ from stepmark import (
     Workflow,
     WorkflowClosed,
     current,
-    holders,
     run_worker,
 )
-from stepmark.heartbeat import HEARTBEAT
-from stepmark.holders import begin, end, has_died, new_holder
+from stepmark.runtime import owners
+from stepmark.runtime.heartbeat import HEARTBEAT
+from stepmark.runtime.owners import begin, end, has_died, new_owner
 from stepmark.testing import LocalEngine, VirtualClock
 
 from tests.stepmark.support import CountingStore, settle
@@ -106,11 +106,11 @@ class Posted(Workflow):
         thread = threading.Thread(target=send, args=(sender,))
         thread.start()
         thread.join(60)
-        clock = holder.machinery.clock
+        clock = holder.runtime.clock
         for _ in range(8):
             clock.sleep(15)
             holder.renew_leases()
-            record = holder.machinery.store.load("w")
+            record = holder.runtime.store.load("w")
             assert record is not None
             assert record.lease_until is not None
             self.left.append(record.lease_until - clock.now())
@@ -152,16 +152,16 @@ class Renewed(Workflow):
 
     def long(self) -> None:
         engine = SENDERS[0]
-        store = engine.machinery.store
+        store = engine.runtime.store
         assert isinstance(store, Racing)
-        engine.machinery.clock.sleep(40)
+        engine.runtime.clock.sleep(40)
         store.race = True
         engine.renew_leases()
         store.race = False
         engine.renew_leases()
         record = store.load("w")
         assert record is not None
-        RUNS.append(str(record.lease_until == engine.machinery.clock.now() + 60))
+        RUNS.append(str(record.lease_until == engine.runtime.clock.now() + 60))
 
 
 def test_a_heartbeat_that_is_overtaken_tries_again_with_the_next_beat() -> None:
@@ -376,7 +376,7 @@ def test_guarantee_01_of_two_who_take_a_wake_up_the_slower_overwrites_nothing() 
         "me",
         "queue-a:b:c",
         f"elsewhere/1:{2**22 + 1}:0011223344556677",
-        new_holder().rpartition(":")[0].rpartition(":")[0] + ":1:0011223344556677",  # the first process lives
+        new_owner().rpartition(":")[0].rpartition(":")[0] + ":1:0011223344556677",  # the first process lives
     ],
 )
 def test_of_a_holder_elsewhere_nothing_is_known(holder: str) -> None:
@@ -384,7 +384,7 @@ def test_of_a_holder_elsewhere_nothing_is_known(holder: str) -> None:
 
 
 def test_a_holder_of_this_process_lives_until_it_says_that_it_has_ended() -> None:
-    holder = new_holder()
+    holder = new_owner()
     begin(holder)
     assert not has_died(holder)
     end(holder)
@@ -393,7 +393,7 @@ def test_a_holder_of_this_process_lives_until_it_says_that_it_has_ended() -> Non
 
 def test_a_process_that_is_no_more_has_died() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
-    machine, _, random_part = new_holder().split(":")
+    machine, _, random_part = new_owner().split(":")
     assert process.wait(30) == 0
     assert has_died(f"{machine}:{process.pid}:{random_part}")
 
@@ -407,10 +407,10 @@ class StepFirst(Workflow):
 
 
 def test_nobody_is_remembered_as_a_holder_once_the_calls_are_over() -> None:
-    before = set(vars(holders)["_OURS"])
+    before = set(vars(owners)["_OURS"])
     engine = LocalEngine(StepFirst)
     for _ in range(3):
         engine.start(StepFirst(), workflow_id="w")
         engine.resume("w")
     engine.callback("w", "go")
-    assert vars(holders)["_OURS"] == before
+    assert vars(owners)["_OURS"] == before

@@ -34,7 +34,7 @@ from stepmark import (
     Workflow,
     current,
 )
-from stepmark.record import Progress
+from stepmark.core.record import Progress
 from stepmark.testing import LocalEngine, VirtualClock
 
 from tests.stepmark.support import CountingStore, until

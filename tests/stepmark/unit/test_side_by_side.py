@@ -238,7 +238,7 @@ def test_a_worker_goes_on_beside_what_it_cannot_run(
 
 
 def _crash_after_create(engine: Engine, workflow_id: str) -> None:
-    create = engine.machinery.store.create
+    create = engine.runtime.store.create
 
     class Gone(MemoryStore):
         def create(self, record: Any) -> bool:

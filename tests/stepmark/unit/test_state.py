@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import Base64Bytes, BaseModel, Field, PrivateAttr
 from stepmark import MemoryStore, Section, StateError, Status, Step, Workflow
-from stepmark.state import codec_of
+from stepmark.core.state import codec_of
 from stepmark.testing import LocalEngine
 
 from tests.stepmark.support import engine_on
@@ -374,7 +374,7 @@ def test_a_state_that_no_longer_fits_its_class_parks_the_workflow(
     store = MemoryStore()
     engine_on(store, Before).start(Before(), workflow_id="1")
     engine = engine_on(store, cls)
-    engine.machinery.clock.sleep(1_000)
+    engine.runtime.clock.sleep(1_000)
     snapshot = engine.resume("1")
     assert snapshot.status is Status.PARKED
     assert f"'{field_name}" in str(snapshot.error)

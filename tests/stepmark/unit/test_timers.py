@@ -23,7 +23,7 @@ from stepmark import (
     Wait,
     Workflow,
 )
-from stepmark.record import Progress
+from stepmark.core.record import Progress
 from stepmark.testing import VirtualClock
 
 DAY = 86_400.0

@@ -34,8 +34,8 @@ from stepmark import (
     live_positions,
 )
 from stepmark.cli import main
+from stepmark.core.values import MAX_DEPTH, encode, nested_too_deep, too_deep
 from stepmark.testing import VirtualClock
-from stepmark.values import MAX_DEPTH, encode, nested_too_deep, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Callable

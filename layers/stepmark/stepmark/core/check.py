@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stepmark import waiting
-from stepmark.describe import tree_for
+from stepmark.core.describe import tree_for
+from stepmark.core.record import Awaited, Progress, Record, Thread
+from stepmark.core.shape import build
+from stepmark.core.snapshot import Snapshot
+from stepmark.core.state import codec_of
+from stepmark.definition.statements import MAIN
 from stepmark.errors import DefinitionError, StateError, UnknownStatement, text_of
-from stepmark.record import Awaited, Progress, Record, Thread
-from stepmark.session import node_of
-from stepmark.shape import build
-from stepmark.snapshot import Snapshot
-from stepmark.state import codec_of
-from stepmark.statements import MAIN
+from stepmark.runtime import waiting
+from stepmark.runtime.session import node_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from stepmark.shape import Tree
-    from stepmark.statements import Section
-    from stepmark.store import Store
-    from stepmark.workflow import Workflow
+    from stepmark.core.shape import Tree
+    from stepmark.definition.statements import Section
+    from stepmark.definition.workflow import Workflow
+    from stepmark.stores.protocol import Store
 
 
 @dataclass(frozen=True, slots=True)

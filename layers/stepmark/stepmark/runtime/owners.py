@@ -11,7 +11,7 @@ from secrets import token_hex
 _OURS: set[str] = set()  # those of this process that may hold a lease
 
 
-def new_holder() -> str:
+def new_owner() -> str:
     """A name for one who is about to run a workflow: machine, process, and a random part."""
     return f"{_machine()}:{os.getpid()}:{token_hex(8)}"
 

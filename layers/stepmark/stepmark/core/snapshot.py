@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from stepmark.values import read_or_none
+from stepmark.core.values import read_or_none
 
 if TYPE_CHECKING:
-    from stepmark.check import LivePosition
-    from stepmark.record import Status
+    from stepmark.core.check import LivePosition
+    from stepmark.core.record import Status
 
 
 @dataclass(frozen=True, slots=True)

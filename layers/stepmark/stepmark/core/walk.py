@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from inspect import isawaitable, iscoroutine
 from typing import TYPE_CHECKING, Any
 
-from stepmark.errors import DefinitionError
-from stepmark.statements import (
+from stepmark.definition.statements import (
     Branch,
     Break,
     Continue,
@@ -24,10 +23,11 @@ from stepmark.statements import (
     Wait,
     WaitFor,
 )
-from stepmark.workflow import is_text
+from stepmark.definition.workflow import is_text
+from stepmark.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from stepmark.shape import Node, Tree
+    from stepmark.core.shape import Node, Tree
 
 _IN_ORDER = frozenset({Section, Scope, Branch, On})
 

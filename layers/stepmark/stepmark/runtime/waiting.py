@@ -5,6 +5,26 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from stepmark.core.record import (
+    MAX_EVENTS,
+    MAX_REFUSAL,
+    Awaited,
+    Event,
+    Teardown,
+    Thread,
+    Trouble,
+)
+from stepmark.core.values import encode, settle
+from stepmark.core.walk import first_of
+from stepmark.definition.handlers import (
+    Handler,
+    Happened,
+    LookAgain,
+    Observation,
+    Request,
+    decode_payload,
+)
+from stepmark.definition.statements import Timeout, Wait
 from stepmark.errors import (
     DefinitionError,
     HandlerFailed,
@@ -13,37 +33,17 @@ from stepmark.errors import (
     UnknownStatement,
     text_of,
 )
-from stepmark.handlers import (
-    Handler,
-    Happened,
-    LookAgain,
-    Observation,
-    Request,
-    decode_payload,
-)
-from stepmark.record import (
-    MOST_EVENTS,
-    MOST_REFUSAL,
-    Awaited,
-    Event,
-    Teardown,
-    Thread,
-    Trouble,
-)
-from stepmark.statements import Timeout, Wait
-from stepmark.values import encode, settle
-from stepmark.walk import first_of
 
 _BRIEF = "brief"  # for the release before it is as good as True
-MOST_TEARDOWNS = 20  # that wait to be done, before anything else is set up
+MAX_TEARDOWNS = 20  # that wait to be done, before anything else is set up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from stepmark.context import StepContext
-    from stepmark.retry import Retry
-    from stepmark.session import Session
-    from stepmark.shape import Node, Tree
+    from stepmark.core.shape import Node, Tree
+    from stepmark.definition.retry import Retry
+    from stepmark.runtime.context import StepContext
+    from stepmark.runtime.session import Session
 
     # when it came, its place among equals (timers last), what to do
     type _Win = tuple[float, int, partial[None]]
@@ -94,7 +94,7 @@ def plan(session: Session, thread: Thread, node: Node, now: float) -> partial[No
     First come setups and looks that were never tried, then the earliest event or timer, then setups and looks
     that failed before. Nothing more is set up while too much has to be torn down.
     """
-    if len(session.progress.teardowns) >= MOST_TEARDOWNS and _sets_up(session.tree, thread, node):
+    if len(session.progress.teardowns) >= MAX_TEARDOWNS and _sets_up(session.tree, thread, node):
         return None
     best: _Win | None = None
     retry: partial[None] | None = None
@@ -143,7 +143,7 @@ def _win(session: Session, thread: Thread, node: Node, on: Node, now: float) -> 
         fire_at = thread.awaited[on.name].fire_at
         if fire_at is None or fire_at > now:
             return None
-        return fire_at, MOST_EVENTS, partial(_deliver, session, thread, node, on, None)
+        return fire_at, MAX_EVENTS, partial(_deliver, session, thread, node, on, None)
     if isinstance(handler, Observation):
         event = _seen(thread.awaited[on.name], on)
         found = None if event is None or not event.trouble.ready(now) else (0, event)
@@ -423,10 +423,10 @@ def _refusal(event: str, error: Exception) -> Exception:
 def refusal_as_stored(refusal: Exception) -> list[Any]:
     """A refusal for a sender who looks into the store: of what kind it is, and its text."""
     if not isinstance(refusal, PayloadRefused):
-        return [False, text_of(refusal)[:MOST_REFUSAL]]
+        return [False, text_of(refusal)[:MAX_REFUSAL]]
     if refusal.brief is None:
-        return [True, text_of(refusal)[:MOST_REFUSAL]]
-    return [_BRIEF, refusal.brief[:MOST_REFUSAL]]
+        return [True, text_of(refusal)[:MAX_REFUSAL]]
+    return [_BRIEF, refusal.brief[:MAX_REFUSAL]]
 
 
 def refusal_from(stored: list[Any]) -> Exception:

@@ -9,14 +9,14 @@ from typing import Any
 
 from pydantic_core import to_json
 
+from stepmark.core.values import read
 from stepmark.errors import StateError
-from stepmark.values import read
 
-MOST_EVENTS = 100  # events stored until they are handled
-MOST_EVENT_BYTES = 65_536
-MOST_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten first
-MOST_OUTPUT_BYTES = 65_536
-MOST_REFUSAL = 2_000  # characters that are stored of why an event was refused
+MAX_EVENTS = 100  # events stored until they are handled
+MAX_EVENT_BYTES = 65_536
+MAX_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten first
+MAX_OUTPUT_BYTES = 65_536
+MAX_REFUSAL = 2_000  # characters that are stored of why an event was refused
 
 UNKNOWN = -1.0  # the timer of a workflow whose last worker has died: there may be one
 QUEUE = "queue-"  # begins the lease_owner of a workflow that lies in the scheduler's queue
@@ -214,15 +214,15 @@ class Progress:
         if not event_id:
             return
         self.outputs[event_id] = output
-        while len(self.outputs) > MOST_OUTPUTS or (
-            len(self.outputs) > 1 and len(to_json(list(self.outputs.items()))) > MOST_OUTPUT_BYTES
+        while len(self.outputs) > MAX_OUTPUTS or (
+            len(self.outputs) > 1 and len(to_json(list(self.outputs.items()))) > MAX_OUTPUT_BYTES
         ):
             self.outputs.popitem(last=False)
 
     def room_for(self, payload: str) -> bool:
         """Whether one more event can be stored."""
         size = sum(len(kept.encode()) for kept in [payload, *(event.payload for event in self.events)])
-        return len(self.events) < MOST_EVENTS and size <= MOST_EVENT_BYTES
+        return len(self.events) < MAX_EVENTS and size <= MAX_EVENT_BYTES
 
     def keep_events(self) -> None:
         """The lease is given back: events that are still there are kept, and their senders told so."""

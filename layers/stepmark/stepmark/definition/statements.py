@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, overload
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stepmark.handlers import Handler
-    from stepmark.retry import Retry
+    from stepmark.definition.handlers import Handler
+    from stepmark.definition.retry import Retry
 
     type Condition = bool | Callable[[], bool]
 

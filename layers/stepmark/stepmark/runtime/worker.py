@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from stepmark.errors import RetryableError, UnknownWorkflow, printable
-from stepmark.ledger import Budget
-from stepmark.scheduler import LocalScheduler
+from stepmark.runtime.ledger import Budget
+from stepmark.runtime.scheduler import LocalScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepmark.engine import Engine
+    from stepmark.runtime.engine import Engine
 
 _log = logging.getLogger("stepmark")
 
@@ -64,9 +64,9 @@ class _Worker:
         if room <= 0:
             return False
         occupied = self._running.keys() | self._set_aside.keys()
-        machinery = self._engine.machinery
+        runtime = self._engine.runtime
         try:
-            due = machinery.store.due(machinery.clock.now(), self._concurrency + len(occupied))
+            due = runtime.store.due(runtime.clock.now(), self._concurrency + len(occupied))
         except RetryableError as error:
             _log.warning("the store could not be asked for due work: %s", type(error).__name__)
             return False
@@ -87,7 +87,7 @@ class _Worker:
 
     def pause(self, seconds: float, stopping: threading.Event) -> None:
         """Wait for the next look at the store."""
-        scheduler = self._engine.machinery.scheduler
+        scheduler = self._engine.runtime.scheduler
         if isinstance(scheduler, LocalScheduler):
             scheduler.pause(seconds)
         else:

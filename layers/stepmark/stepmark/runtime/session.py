@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from stepmark import waiting
-from stepmark.context import Activity, StepContext
+from stepmark.core.record import Event, Progress, Record, Status, Teardown, Thread, Trouble
+from stepmark.core.shape import Node, Tree, build
+from stepmark.core.state import Codec, codec_of
+from stepmark.core.values import settle
+from stepmark.core.walk import Arrival, Started, after, arrive, first_of, holds
+from stepmark.definition.retry import DEFAULT_RETRY, Retry
+from stepmark.definition.statements import MAIN, Step, Wait, WaitFor
 from stepmark.errors import (
     DefinitionError,
     EventsFull,
@@ -23,24 +28,19 @@ from stepmark.errors import (
     VersionConflict,
     text_of,
 )
-from stepmark.ledger import Budget, Ledger, Machinery
-from stepmark.record import Event, Progress, Record, Status, Teardown, Thread, Trouble
-from stepmark.retry import DEFAULT_RETRY, Retry
-from stepmark.running import begin, call
-from stepmark.shape import Node, Tree, build
-from stepmark.state import Codec, codec_of
-from stepmark.statements import MAIN, Step, Wait, WaitFor
-from stepmark.values import settle
-from stepmark.walk import Arrival, Started, after, arrive, first_of, holds
+from stepmark.runtime import waiting
+from stepmark.runtime.calls import begin, call
+from stepmark.runtime.context import Activity, StepContext
+from stepmark.runtime.ledger import Budget, Ledger, Runtime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepmark.workflow import Workflow
+    from stepmark.definition.workflow import Workflow
 
     type Work = partial[None]
 
-MOST_CUT_OFF = 20
+MAX_CUT_OFF = 20
 # What is left to be torn down at a workflow's end is tried for that long: it must not keep the data for ever.
 GIVE_UP_SECONDS = 3600.0
 MAILBOX_SECONDS = 0.5  # how often a session that only waits for long steps looks for new events
@@ -61,13 +61,13 @@ class Session:
     """Runs one workflow; see the module's docstring."""
 
     def __init__(
-        self, machinery: Machinery, cls: type[Workflow], record: Record, budget: Budget | None = None
+        self, runtime: Runtime, cls: type[Workflow], record: Record, budget: Budget | None = None
     ) -> None:
-        self.clock = machinery.clock
+        self.clock = runtime.clock
         self.codec: Codec = codec_of(cls)
         self.workflow_id = record.workflow_id
         self.progress = Progress.from_json(record.progress)
-        self.ledger = Ledger(machinery, record, len(self.progress.events))
+        self.ledger = Ledger(runtime, record, len(self.progress.events))
         if record.lease_owner is not None and not record.queued:
             self.ledger.doubt_timer(self.progress)  # of one who is dead, or is about to lose the workflow
         self.text = record.state
@@ -83,7 +83,7 @@ class Session:
         self.unsaved = False  # an event, or what a look has found, is not committed yet
         self._full = False
         self._flights: dict[str, _Flight] = {}
-        self._budget = budget or machinery.budget
+        self._budget = budget or runtime.budget
         self._planned: Work | None = None  # what the last commit has found to be next
         self._commits = 0
         self._served = MAIN
@@ -284,7 +284,7 @@ class Session:
         """Become the one who runs the workflow, or raise VersionConflict."""
         if self.ledger.record.lease_owner is not None:  # who had it has never given it back
             self.progress.cut_off += 1
-            if self.progress.cut_off > MOST_CUT_OFF:
+            if self.progress.cut_off > MAX_CUT_OFF:
                 self._park_steps()
         self._write(self.clock.now(), held=True)
         self.unsaved = False
@@ -363,7 +363,7 @@ class Session:
             name,
             trouble.attempt + 1,
             f"{self.workflow_id}/{thread.key}/{thread.since}{purpose}",
-            activity or Activity(self.ledger.machinery.store, self.outbox),
+            activity or Activity(self.ledger.runtime.store, self.outbox),
         )
 
     def call(self, function: Callable[[], Any], context: StepContext) -> Any:
@@ -398,10 +398,10 @@ class Session:
         except (StateError, DefinitionError, UnknownStatement) as error:
             self.failed(thread.trouble, node.name, error, None)
             return
-        machinery = self.ledger.machinery
-        activity = Activity(machinery.store, None)
+        runtime = self.ledger.runtime
+        activity = Activity(runtime.store, None)
         context = self.context(thread, node.name, thread.trouble, activity=activity)
-        future = begin(step.action, context, machinery.executor)
+        future = begin(step.action, context, runtime.executor)
         self._flights[thread.key] = _Flight(thread.since, future, activity, copy, before)
 
     def _land(self, thread: Thread, node: Node) -> None:
@@ -634,7 +634,7 @@ class Session:
         """Whether to keep the lease; or else, with work left beyond the budget, to leave it in the queue."""
         self._planned = self._next(now)
         held = bool(self._flights) or self._planned is not None
-        return held, not held and self.ledger.machinery.queued and self.plan(now) is not None
+        return held, not held and self.ledger.runtime.queued and self.plan(now) is not None
 
     def _revert(self, error: RecordTooLarge) -> None:
         """Drop what does not fit into the store, and park the thread that was about to commit it.

@@ -19,18 +19,18 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, TypeGuard, cast
 
-from stepmark import holders
+from stepmark.core.record import QUEUE, UNKNOWN, Progress, Record, Status
 from stepmark.errors import RetryableError, StateError, VersionConflict, printable
-from stepmark.record import QUEUE, UNKNOWN, Progress, Record, Status
+from stepmark.runtime import owners
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from concurrent.futures import Executor
 
-    from stepmark.clock import Clock
-    from stepmark.record import Event
-    from stepmark.scheduler import KeepingScheduler, Scheduler
-    from stepmark.store import Store
+    from stepmark.core.record import Event
+    from stepmark.runtime.clock import Clock
+    from stepmark.runtime.scheduler import KeepingScheduler, Scheduler
+    from stepmark.stores.protocol import Store
 
 
 _log = logging.getLogger("stepmark")
@@ -56,7 +56,7 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Machinery:
+class Runtime:
     """What every session of an engine works with."""
 
     store: Store
@@ -76,15 +76,15 @@ class Machinery:
 class Ledger:
     """Writes the record of one workflow; see the module's docstring."""
 
-    def __init__(self, machinery: Machinery, record: Record, posted: int) -> None:
-        self.machinery = machinery
+    def __init__(self, runtime: Runtime, record: Record, posted: int) -> None:
+        self.runtime = runtime
         self.record = record
-        self.owner = holders.new_holder()
+        self.owner = owners.new_owner()
         self._attempted = record
         self._adopted = record.queued
         self._woken_for = record.due_at if record.lease_owner is None else None
         self._posted = posted
-        self._keeper = machinery.keeper
+        self._keeper = runtime.keeper
         self._far = 0.0
         if self._keeper is not None:
             self._far = max(SOON_SECONDS, getattr(self._keeper, "far_seconds", 0.0))
@@ -109,14 +109,14 @@ class Ledger:
         """Write the first record; False when the id is taken."""
         with self._lock:
             record = self._next(status, state, progress, due_at=due_at, held=held, queued=queued)
-            if not self.machinery.store.create(record):
+            if not self.runtime.store.create(record):
                 return False
             self._written(record, progress)
         return True
 
     def leave(self) -> None:
         """Do nothing more; a lease that is still held is anybody's where this can be seen."""
-        holders.end(self.owner)
+        owners.end(self.owner)
 
     def write(
         self,
@@ -132,7 +132,7 @@ class Ledger:
         with self._lock:
             record = self._next(status, state, progress, due_at=due_at, held=held, queued=queued)
             self._attempted = record
-            self.machinery.store.commit(record, self.record.version)
+            self.runtime.store.commit(record, self.record.version)
             self._written(record, progress)
 
     def _next(
@@ -147,7 +147,7 @@ class Ledger:
     ) -> Record:
         old = self.record
         if held:
-            holders.begin(self.owner)
+            owners.begin(self.owner)
         # another name each time: of two who take it out, the slower must see that it lies there anew
         owner = self.owner if held else f"{QUEUE}{self.owner}" if queued else None
         until = self._until() if owner is not None else None
@@ -166,11 +166,11 @@ class Ledger:
 
     def _until(self) -> float:
         """The end of the lease; it moves seldom, so that few writes touch the index on due_at."""
-        now = self.machinery.clock.now()
+        now = self.runtime.clock.now()
         until = self.record.lease_until if self.held else None
-        if until is not None and until - now >= self.machinery.lease_seconds / 2:
+        if until is not None and until - now >= self.runtime.lease_seconds / 2:
             return until
-        return now + self.machinery.lease_seconds
+        return now + self.runtime.lease_seconds
 
     def _written(self, record: Record, progress: Progress) -> None:
         self.record = record
@@ -186,7 +186,7 @@ class Ledger:
         workflow now.
         """
         with self._lock:
-            theirs = self.machinery.store.load(self.record.workflow_id)
+            theirs = self.runtime.store.load(self.record.workflow_id)
             if theirs == self.record and self.held:
                 return False
             if theirs is not None and theirs == self._attempted:
@@ -214,7 +214,7 @@ class Ledger:
                 return
             record = replace(old, version=old.version + 1, lease_until=until, due_at=until)
             try:
-                self.machinery.store.commit(record, old.version)
+                self.runtime.store.commit(record, old.version)
             except VersionConflict:
                 self._renew_beside(until)
             else:
@@ -222,11 +222,11 @@ class Ledger:
 
     def _renew_beside(self, until: float) -> None:
         """Prolong the lease after something was posted; what that was, the next commit finds out."""
-        store = self.machinery.store
+        store = self.runtime.store
         theirs = store.load(self.record.workflow_id)
         if theirs is None or theirs.lease_owner != self.record.lease_owner or theirs.lease_until is None:
             return
-        if until - theirs.lease_until >= self.machinery.lease_seconds / 2:
+        if until - theirs.lease_until >= self.runtime.lease_seconds / 2:
             with suppress(VersionConflict):  # something else was posted: the next beat tries again
                 renewed = replace(theirs, version=theirs.version + 1, lease_until=until, due_at=until)
                 store.commit(renewed, theirs.version)
@@ -237,10 +237,10 @@ class Ledger:
         No timer is set twice, unless it is due so soon that its wake-up may have come, and found the
         workflow leased.
         """
-        record, scheduler = self.record, self.machinery.scheduler
+        record, scheduler = self.record, self.runtime.scheduler
         if scheduler is None or self.held:
             return
-        now = self.machinery.clock.now()
+        now = self.runtime.clock.now()
         if record.queued:
             scheduler.wake(record.workflow_id, now)
         elif (
@@ -261,7 +261,7 @@ class Ledger:
         """
         if self._keeper is None:
             return
-        now = self.machinery.clock.now()
+        now = self.runtime.clock.now()
         if self._is_far(due_at, now):
             if progress.timer != due_at:
                 self._timer_moved = True
@@ -275,7 +275,7 @@ class Ledger:
 
     def note_timer(self, progress: Progress, due_at: float | None) -> None:
         """In the first record: no wake-up is set before it is known that the id is not taken."""
-        if self._keeper is not None and self._is_far(due_at, self.machinery.clock.now()):
+        if self._keeper is not None and self._is_far(due_at, self.runtime.clock.now()):
             progress.timer = due_at
 
     def set_noted_timer(self, progress: Progress) -> None:
@@ -299,11 +299,11 @@ class Ledger:
         """Do what the record says of the timer, until it says nothing else than what was done."""
         with suppress(RetryableError, StateError):  # a sweep will find it
             while True:
-                record = self.machinery.store.load(self.record.workflow_id)
+                record = self.runtime.store.load(self.record.workflow_id)
                 timer = None if record is None else Progress.from_json(record.progress).timer
                 if timer == done:
                     return
-                if timer is None or timer > self.machinery.clock.now():
+                if timer is None or timer > self.runtime.clock.now():
                     self._keep(timer)
                 done = timer
 

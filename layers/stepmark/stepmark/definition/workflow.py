@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from stepmark.statements import Section
+    from stepmark.definition.statements import Section
 
 
 class Workflow(ABC):

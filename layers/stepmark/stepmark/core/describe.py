@@ -5,11 +5,11 @@ from __future__ import annotations
 from inspect import isclass
 from typing import TYPE_CHECKING, Any
 
-from stepmark.blank import blank
-from stepmark.handlers import Handler, payload_schema
-from stepmark.shape import Tree, build, tree_of
-from stepmark.state import codec_of
-from stepmark.statements import (
+from stepmark.core.sample_state import sample_state
+from stepmark.core.shape import Tree, build, tree_of
+from stepmark.core.state import codec_of
+from stepmark.definition.handlers import Handler, payload_schema
+from stepmark.definition.statements import (
     Branch,
     Default,
     Go,
@@ -24,8 +24,8 @@ from stepmark.statements import (
 )
 
 if TYPE_CHECKING:
-    from stepmark.shape import Node
-    from stepmark.workflow import Workflow
+    from stepmark.core.shape import Node
+    from stepmark.definition.workflow import Workflow
 
 
 def describe(workflow: type[Workflow] | Workflow | Section) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def tree_for(workflow: type[Workflow] | Workflow | Section) -> Tree:
     """The checked tree of a class, an object, or what a definition() returned."""
     if isinstance(workflow, Section):
         return tree_of(workflow)
-    return build(blank(workflow) if isclass(workflow) else workflow)
+    return build(sample_state(workflow) if isclass(workflow) else workflow)
 
 
 def _statement(tree: Tree, node: Node) -> dict[str, Any]:

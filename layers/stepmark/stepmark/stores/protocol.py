@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepmark.record import Record
+    from stepmark.core.record import Record
 
 
 class Store(Protocol):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from stepmark.engine import Engine
+    from stepmark.runtime.engine import Engine
 
 _log = logging.getLogger("stepmark")
 
@@ -28,7 +28,7 @@ class Heartbeat:
 
     def watch(self, engine: Engine) -> None:
         """Keep the engine's leases from now on, until it runs nothing."""
-        seconds = engine.machinery.lease_seconds / 4
+        seconds = engine.runtime.lease_seconds / 4
         if seconds <= 0:
             return
         with self._changed:
@@ -48,7 +48,7 @@ class Heartbeat:
                 for engine in [each for each in self._engines if not each.runs_something]:
                     self._engines.discard(engine)
                 engines = list(self._engines)
-                self._pause = min((each.machinery.lease_seconds / 4 for each in engines), default=None)
+                self._pause = min((each.runtime.lease_seconds / 4 for each in engines), default=None)
                 if self._pause is None:
                     return
             while engines:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from weakref import finalize
 
+from stepmark.core.record import Record, status_of
 from stepmark.errors import StoreUnavailable, VersionConflict
-from stepmark.record import Record, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

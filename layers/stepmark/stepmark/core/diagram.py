@@ -7,9 +7,8 @@ from contextlib import suppress
 from inspect import isclass
 from typing import TYPE_CHECKING, Any
 
-from stepmark.describe import tree_for
-from stepmark.errors import DefinitionError
-from stepmark.statements import (
+from stepmark.core.describe import tree_for
+from stepmark.definition.statements import (
     Break,
     Continue,
     Default,
@@ -26,11 +25,12 @@ from stepmark.statements import (
     Wait,
     WaitFor,
 )
+from stepmark.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from stepmark.shape import Node, Tree
-    from stepmark.snapshot import Snapshot
-    from stepmark.workflow import Workflow
+    from stepmark.core.shape import Node, Tree
+    from stepmark.core.snapshot import Snapshot
+    from stepmark.definition.workflow import Workflow
 
 type _Ends = list[tuple[str, str]]  # loose ends: the node an arrow comes from, and what is written on it
 

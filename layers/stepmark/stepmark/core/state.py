@@ -19,13 +19,13 @@ from uuid import UUID
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, from_json
 
+from stepmark.core.values import MAX_DEPTH, nested_too_deep, too_deep
 from stepmark.errors import StateError, text_of
-from stepmark.values import MAX_DEPTH, nested_too_deep, too_deep
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from stepmark.workflow import Workflow
+    from stepmark.definition.workflow import Workflow
 
 
 class Codec:

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
+from stepmark.definition.retry import Retry
+from stepmark.definition.statements import Timeout
 from stepmark.errors import DefinitionError, PayloadRefused
-from stepmark.retry import Retry
-from stepmark.statements import Timeout
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepmark.workflow import Workflow
+    from stepmark.definition.workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True)

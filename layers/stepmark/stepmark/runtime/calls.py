@@ -16,7 +16,7 @@ from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from stepmark.context import StepContext, _current
+from stepmark.runtime.context import StepContext, _current
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

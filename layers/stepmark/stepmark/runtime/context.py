@@ -8,8 +8,8 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from stepmark.record import Event
-    from stepmark.store import Store
+    from stepmark.core.record import Event
+    from stepmark.stores.protocol import Store
 
 
 class Activity:

@@ -29,12 +29,12 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from stepmark.state import codec_of
+from stepmark.core.state import codec_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from stepmark.workflow import Workflow
+    from stepmark.definition.workflow import Workflow
 
 _FIXED: dict[Any, object] = {
     date: date(2000, 1, 1),
@@ -45,7 +45,7 @@ _FIXED: dict[Any, object] = {
 }
 
 
-def blank(cls: type[Workflow]) -> Workflow:
+def sample_state(cls: type[Workflow]) -> Workflow:
     """A state with every default; fields without one get their type's blank value.
 
     That is the empty or the first one, an object of blank values, 1 January 2000, or None where the type

@@ -10,7 +10,7 @@ from stepmark.errors import VersionConflict
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepmark.record import Record
+    from stepmark.core.record import Record
 
 
 class MemoryStore:

@@ -11,11 +11,10 @@ from collections import OrderedDict
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from stepmark.errors import DefinitionError, text_of
-from stepmark.handlers import check_handler
-from stepmark.retry import Retry
-from stepmark.state import codec_of
-from stepmark.statements import (
+from stepmark.core.state import codec_of
+from stepmark.definition.handlers import check_handler
+from stepmark.definition.retry import Retry
+from stepmark.definition.statements import (
     MAIN,
     Branch,
     Break,
@@ -35,12 +34,13 @@ from stepmark.statements import (
     Wait,
     WaitFor,
 )
-from stepmark.workflow import is_text
+from stepmark.definition.workflow import is_text
+from stepmark.errors import DefinitionError, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepmark.workflow import Workflow
+    from stepmark.definition.workflow import Workflow
 
 SEPARATOR = "."  # between a Scope's prefix and a name; safe in a URL's path
 

@@ -9,9 +9,15 @@ from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Self
 
-from stepmark.check import positions_of
-from stepmark.clock import Clock, SystemClock
-from stepmark.context import activity_in
+from stepmark.core.check import positions_of
+from stepmark.core.record import MAX_EVENT_BYTES, Event, Progress, Record, Status, Thread
+from stepmark.core.shape import build
+from stepmark.core.snapshot import Snapshot, ThreadSnapshot
+from stepmark.core.state import codec_of
+from stepmark.core.values import encode, read_or_none
+from stepmark.definition.handlers import Observation, decode_payload
+from stepmark.definition.statements import MAIN, Timeout, Wait
+from stepmark.definition.workflow import check_start, is_text
 from stepmark.errors import (
     DefinitionError,
     EventPending,
@@ -29,27 +35,21 @@ from stepmark.errors import (
     WorkflowExists,
     WorkflowNotFound,
 )
-from stepmark.handlers import Observation, decode_payload
-from stepmark.heartbeat import HEARTBEAT
-from stepmark.holders import has_died
-from stepmark.ledger import Budget, LeaseLost, Machinery
-from stepmark.record import MOST_EVENT_BYTES, Event, Progress, Record, Status, Thread
-from stepmark.session import GIVE_UP_SECONDS, Session
-from stepmark.shape import build
-from stepmark.snapshot import Snapshot, ThreadSnapshot
-from stepmark.state import codec_of
-from stepmark.statements import MAIN, Timeout, Wait
-from stepmark.values import encode, read_or_none
-from stepmark.waiting import refusal_from
-from stepmark.workflow import check_start, is_text
+from stepmark.runtime.clock import Clock, SystemClock
+from stepmark.runtime.context import activity_in
+from stepmark.runtime.heartbeat import HEARTBEAT
+from stepmark.runtime.ledger import Budget, LeaseLost, Runtime
+from stepmark.runtime.owners import has_died
+from stepmark.runtime.session import GIVE_UP_SECONDS, Session
+from stepmark.runtime.waiting import refusal_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from stepmark.scheduler import Scheduler
-    from stepmark.shape import Node, Tree
-    from stepmark.store import Store
-    from stepmark.workflow import Workflow
+    from stepmark.core.shape import Node, Tree
+    from stepmark.definition.workflow import Workflow
+    from stepmark.runtime.scheduler import Scheduler
+    from stepmark.stores.protocol import Store
 
 
 class Engine:
@@ -97,7 +97,7 @@ class Engine:
         self._callback_seconds = callback_seconds
         self._executor = ThreadPoolExecutor(parallel, thread_name_prefix="stepmark")
         self._sessions: set[Session] = set()
-        self.machinery = Machinery(
+        self.runtime = Runtime(
             store,
             scheduler,
             clock or SystemClock(),
@@ -150,7 +150,7 @@ class Engine:
         end = None if ends_at is None else float(ends_at)
         progress = Progress(threads={MAIN: Thread(MAIN, "")}, ends_at=end).to_json()
         empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)
-        session = Session(self.machinery, cls, empty)
+        session = Session(self.runtime, cls, empty)
         if not _begin(session):
             existing = self._load(workflow_id)
             if existing.workflow != name:
@@ -195,7 +195,7 @@ class Engine:
                 session = self._session(record, budget)
                 if session is None:
                     return self._snapshot(self._put_aside(record))
-                if session.over(self.machinery.clock.now()):
+                if session.over(self.runtime.clock.now()):
                     return self._snapshot(self._attend(session, session.cancel, quiet=False))
                 if record.lease_owner is None:
                     return self._snapshot(self._attend(session, session.look, quiet=False))
@@ -230,10 +230,10 @@ class Engine:
         if isinstance(event_id, str) and not is_text(event_id):
             raise ValueError(f"event_id must be some text, not {event_id!r}")
         text = encode(payload, f"the payload of event {event!r}", _refused)
-        if len(text.encode()) > MOST_EVENT_BYTES:
-            long = f"the payload of event {event!r} is longer than {MOST_EVENT_BYTES} bytes"
+        if len(text.encode()) > MAX_EVENT_BYTES:
+            long = f"the payload of event {event!r} is longer than {MAX_EVENT_BYTES} bytes"
             raise PayloadTooLarge(long, brief=long)
-        clock = self.machinery.clock
+        clock = self.runtime.clock
         sender = uuid.uuid4().hex
         message = Event(event, text, thread, event_id or f"stepmark-{sender}", 0.0, sender=sender)
         message.until = clock.now() + self._callback_seconds
@@ -261,7 +261,7 @@ class Engine:
                 session = self._session(record)
                 if session is None or (session.broken and read_or_none(record.state) is None):
                     return self._snapshot(self._close_unread(record))
-                if session.progress.ended is not None and not session.over(self.machinery.clock.now()):
+                if session.progress.ended is not None and not session.over(self.runtime.clock.now()):
                     return self._snapshot(record)
                 return self._snapshot(self._attend(session, session.cancel))
             except VersionConflict:
@@ -299,7 +299,7 @@ class Engine:
     # -- how it is done -------------------------------------------------------------------------------
 
     def _load(self, workflow_id: str) -> Record:
-        record = self.machinery.store.load(workflow_id)
+        record = self.runtime.store.load(workflow_id)
         if record is None:
             raise WorkflowNotFound(f"there is no workflow {workflow_id!r}")
         return record
@@ -317,19 +317,19 @@ class Engine:
         should have been over for long. Raises UnknownWorkflow until then.
         """
         cls = self._classes.get(record.workflow)
-        if cls is None and not _long_over(record, self.machinery.clock.now()):
+        if cls is None and not _long_over(record, self.runtime.clock.now()):
             cls = self._class_of(record.workflow)
         if cls is None:
             return None
         try:
-            return Session(self.machinery, cls, record, budget)
+            return Session(self.runtime, cls, record, budget)
         except StateError:
             return None
 
     def _put_aside(self, record: Record) -> Record:
         """What nobody can run is parked, until its end comes or somebody cancels it."""
         end = _end_of(record)
-        if end is not None and self.machinery.clock.now() >= end:
+        if end is not None and self.runtime.clock.now() >= end:
             return self._close_unread(record)
         parked = replace(
             record,
@@ -341,7 +341,7 @@ class Engine:
         )
         if replace(parked, version=record.version) == record:
             return record
-        self.machinery.store.commit(parked, record.version)
+        self.runtime.store.commit(parked, record.version)
         return parked
 
     def _close_unread(self, record: Record) -> Record:
@@ -362,20 +362,20 @@ class Engine:
             lease_owner=None,
             lease_until=None,
         )
-        self.machinery.store.commit(closed, record.version)
-        if self.machinery.keeper is not None:
-            self.machinery.keeper.forget(record.workflow_id)
+        self.runtime.store.commit(closed, record.version)
+        if self.runtime.keeper is not None:
+            self.runtime.keeper.forget(record.workflow_id)
         return closed
 
     def _readable(self, record: Record) -> Session:
         """A session for what needs one; UnknownWorkflow or StateError when there can be none."""
-        return Session(self.machinery, self._class_of(record.workflow), record)
+        return Session(self.runtime, self._class_of(record.workflow), record)
 
     def _leased(self, record: Record) -> bool:
         """Whether somebody runs a workflow who, as far as can be seen from here, lives."""
-        if not record.leased(self.machinery.clock.now()):
+        if not record.leased(self.runtime.clock.now()):
             return False
-        on_one_machine = getattr(self.machinery.store, "on_one_machine", False)
+        on_one_machine = getattr(self.runtime.store, "on_one_machine", False)
         return not (on_one_machine and record.lease_owner is not None and has_died(record.lease_owner))
 
     def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> Record:
@@ -402,7 +402,7 @@ class Engine:
     def _session_alone(self, workflow_id: str) -> Session:
         record = self._load(workflow_id)
         session = self._readable(record)
-        if session.over(self.machinery.clock.now()):
+        if session.over(self.runtime.clock.now()):
             self._alone(session, session.cancel)
             session = self._readable(self._load(workflow_id))
         elif self._leased(record):
@@ -424,7 +424,7 @@ class Engine:
         """
         record = self._load(workflow_id)
         session = self._readable(record)
-        if session.over(self.machinery.clock.now()):
+        if session.over(self.runtime.clock.now()):
             self._attend(session, session.cancel, quiet=False)
         progress = session.progress
         if message.event_id in progress.outputs:
@@ -435,7 +435,7 @@ class Engine:
             self.resume(workflow_id)  # parks it: the definition, or the state, is of no use
         self._check_event(session, message)
         stored = next((event for event in progress.events if event.event_id == message.event_id), None)
-        activity = activity_in(self.machinery.store, workflow_id)
+        activity = activity_in(self.runtime.store, workflow_id)
         if activity is not None and activity.events is not None:
             if stored is None:
                 _check_room(record, Progress(events=progress.events + activity.events), message)
@@ -495,18 +495,18 @@ class Engine:
         _check_room(record, progress, message)
         progress.events.append(message)
         posted = replace(record, version=record.version + 1, progress=progress.to_json())
-        self.machinery.store.commit(posted, record.version)
+        self.runtime.store.commit(posted, record.version)
 
     def _post_look(self, record: Record) -> None:
         """Leave word; written even if it was left before, for that the worker may have heeded already."""
         progress = Progress.from_json(record.progress)
         progress.look = True
         posted = replace(record, version=record.version + 1, progress=progress.to_json())
-        self.machinery.store.commit(posted, record.version)
+        self.runtime.store.commit(posted, record.version)
 
     def _await_output(self, workflow_id: str, message: Event) -> Any:
         """Wait for what another worker makes of an event; LeaseLost when it has left the event behind."""
-        clock = self.machinery.clock
+        clock = self.runtime.clock
         pause = 0.01
         while True:
             record = self._load(workflow_id)

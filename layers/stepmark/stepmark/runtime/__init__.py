@@ -1,0 +1,1 @@
+"""What runs workflows: the engine, its sessions, leases, threads, and the worker."""
