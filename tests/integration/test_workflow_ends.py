@@ -25,8 +25,8 @@ from stepmark import (
     Workflow,
     WorkflowNotFound,
 )
+from stepmark.core.planning import GIVE_UP_SECONDS
 from stepmark.dynamodb import END_SECONDS, DynamoDBStore
-from stepmark.runtime.session import GIVE_UP_SECONDS
 from stepmark.sqs import SqsScheduler, Timers
 
 from tests.support.cloud import WORKFLOWS, Cloud

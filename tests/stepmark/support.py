@@ -46,6 +46,8 @@ class Task(Handler[str, str]):
 class CountingStore:
     """A store that counts what it is asked, and can be told to fail."""
 
+    on_one_machine = False
+
     def __init__(self, inner: Store | None = None) -> None:
         self.inner = inner or MemoryStore()
         self.calls: list[str] = []

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import TypeAdapter, ValidationError
 from stepmark import DefinitionError, StateError, describe
+from stepmark.core.payloads import faults_of
 from stepmark.core.state import codec_of
-from stepmark.definition.handlers import faults_of
 
 from conversation.errors import InvalidRequest, RequestTooLarge
 from conversation.store import conversations

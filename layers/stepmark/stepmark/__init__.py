@@ -5,12 +5,13 @@ from stepmark import import_path as _import_path  # noqa: F401 - before any othe
 # isort: split
 from typing import TYPE_CHECKING, Any
 
-from stepmark.core.check import LivePosition, Problem, check, check_store, live_positions
+from stepmark.core.check import Problem, check
 from stepmark.core.describe import describe
 from stepmark.core.diagram import to_mermaid
+from stepmark.core.positions import LivePosition
 from stepmark.core.record import Record, Status
 from stepmark.core.snapshot import Snapshot, ThreadSnapshot
-from stepmark.definition.handlers import Handler, Happened, LookAgain, Observation, Request
+from stepmark.definition.handlers import Handler, Happened, LookAgain, Observation, Request, Timeout
 from stepmark.definition.retry import Retry
 from stepmark.definition.statements import (
     Break,
@@ -24,15 +25,12 @@ from stepmark.definition.statements import (
     On,
     Return,
     Scope,
-    Section,
-    Statement,
     Step,
     Switch,
-    Timeout,
     Wait,
     WaitFor,
 )
-from stepmark.definition.workflow import Workflow
+from stepmark.definition.workflow import Section, Statement, Workflow
 from stepmark.errors import (
     DefinitionError,
     DoNotRetry,
@@ -59,10 +57,10 @@ from stepmark.errors import (
 )
 from stepmark.runtime.clock import Clock, SystemClock
 from stepmark.runtime.context import StepContext, current
-from stepmark.runtime.engine import Engine
+from stepmark.runtime.engine import Engine, run_worker
 from stepmark.runtime.ledger import Budget
+from stepmark.runtime.live import check_store, live_positions
 from stepmark.runtime.scheduler import LocalScheduler, Scheduler
-from stepmark.runtime.worker import run_worker
 from stepmark.stores.memory import MemoryStore
 from stepmark.stores.protocol import Store
 from stepmark.stores.sqlite import SqliteStore

@@ -13,7 +13,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from stepmark import __version__
-from stepmark.core.check import Problem, check, check_store
+from stepmark.core.check import Problem, check
 from stepmark.core.describe import describe
 from stepmark.core.diagram import to_mermaid
 from stepmark.core.record import Progress, Status
@@ -26,9 +26,9 @@ from stepmark.errors import (
     WorkflowNotFound,
     printable,
 )
-from stepmark.runtime.engine import Engine
+from stepmark.runtime.engine import Engine, run_worker
 from stepmark.runtime.ledger import Budget
-from stepmark.runtime.worker import run_worker
+from stepmark.runtime.live import check_store
 from stepmark.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:

@@ -73,6 +73,8 @@ class DynamoDBStore:
     do its part, and RecordTooLarge for more than 390,000 bytes.
     """
 
+    on_one_machine = False
+
     def __init__(
         self, table: str, client: DynamoDBClient | None = None, *, keep_seconds: float | None = None
     ) -> None:

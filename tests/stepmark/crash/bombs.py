@@ -27,6 +27,8 @@ class Bomb:
 class CrashingStore:
     """Stops before or after the inner store does something."""
 
+    on_one_machine = False
+
     def __init__(self, inner: Store, bomb: Bomb) -> None:
         self._inner = inner
         self._bomb = bomb

@@ -83,6 +83,8 @@ class Turnstile:
 class TurnstileStore:
     """One engine's view of the shared store."""
 
+    on_one_machine = False
+
     def __init__(self, inner: MemoryStore, turnstile: Turnstile, who: int) -> None:
         self._inner = inner
         self._turnstile = turnstile

@@ -259,6 +259,8 @@ def test_guarantee_05_timers_survive_a_restart(tmp_path_factory: pytest.TempPath
 class LostAnswerStore(CountingStore):
     """A store whose commit is done twice because the first answer got lost, as network clients do."""
 
+    on_one_machine = False
+
     def commit(self, record: Record, expected_version: int) -> None:
         super().commit(record, expected_version)
         raise VersionConflict(record.workflow_id)

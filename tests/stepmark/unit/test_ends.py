@@ -26,8 +26,8 @@ from stepmark import (
     Workflow,
     WorkflowClosed,
 )
+from stepmark.core.planning import GIVE_UP_SECONDS
 from stepmark.core.record import Progress
-from stepmark.runtime.session import GIVE_UP_SECONDS
 from stepmark.testing import LocalEngine, VirtualClock, run_due
 
 from tests.stepmark.support import Noted, Task, settle

@@ -36,6 +36,8 @@ class Chain(Workflow):
 class FailingStore(CountingStore):
     """Fails at one commit, before or after it was done."""
 
+    on_one_machine = False
+
     def __init__(self, at: int, *, done: bool) -> None:
         super().__init__()
         self.left = at
@@ -92,6 +94,8 @@ def test_a_scheduler_that_fails_loses_no_wake_up() -> None:
 
 class SmallStore(CountingStore):
     """Holds little for one workflow."""
+
+    on_one_machine = False
 
     def commit(self, record: Record, expected_version: int) -> None:
         if len(record.state) > 100:

@@ -30,6 +30,7 @@ from stepmark import (
     current,
 )
 from stepmark.core.record import Event
+from stepmark.runtime.senders import post
 from stepmark.testing import LocalEngine
 
 from tests.stepmark.support import Noted, Task, engine_on, settle
@@ -110,7 +111,7 @@ class SlowSetup(Handler[None, str]):
         record = engine.runtime.store.load(workflow_id)
         assert record is not None
         assert record.leased(engine.runtime.clock.now())
-        engine._post(record, _message(engine))
+        post(engine.runtime, record, _message(engine))
 
     def handle(self, request: Request[str], payload: None) -> None: ...
 

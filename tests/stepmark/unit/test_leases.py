@@ -172,8 +172,8 @@ def test_a_heartbeat_that_is_overtaken_tries_again_with_the_next_beat() -> None:
 
 def test_a_heartbeat_without_a_lease_is_no_heartbeat() -> None:
     engine = Engine([Long], store=MemoryStore(), lease_seconds=0)
-    HEARTBEAT.watch(engine)
-    assert engine not in HEARTBEAT._engines
+    HEARTBEAT.watch(engine._leases)
+    assert engine._leases not in HEARTBEAT._watched
 
 
 # -- wake-ups -------------------------------------------------------------------------------------------

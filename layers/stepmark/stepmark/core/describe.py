@@ -5,26 +5,16 @@ from __future__ import annotations
 from inspect import isclass
 from typing import TYPE_CHECKING, Any
 
+from stepmark.core.payloads import payload_schema
 from stepmark.core.sample_state import sample_state
-from stepmark.core.shape import Tree, build, tree_of
+from stepmark.core.shape import build, tree_of
 from stepmark.core.state import codec_of
-from stepmark.definition.handlers import Handler, payload_schema
-from stepmark.definition.statements import (
-    Branch,
-    Default,
-    Go,
-    If,
-    On,
-    Scope,
-    Section,
-    Step,
-    Switch,
-    Timeout,
-    Wait,
-)
+from stepmark.definition.handlers import Handler, Timeout
+from stepmark.definition.statements import Branch, Default, Go, If, On, Scope, Step, Switch, Wait
+from stepmark.definition.workflow import Section
 
 if TYPE_CHECKING:
-    from stepmark.core.shape import Node
+    from stepmark.core.tree import Node, Tree
     from stepmark.definition.workflow import Workflow
 
 

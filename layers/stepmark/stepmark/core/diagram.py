@@ -8,6 +8,7 @@ from inspect import isclass
 from typing import TYPE_CHECKING, Any
 
 from stepmark.core.describe import tree_for
+from stepmark.definition.handlers import Timeout
 from stepmark.definition.statements import (
     Break,
     Continue,
@@ -18,18 +19,17 @@ from stepmark.definition.statements import (
     If,
     Return,
     Scope,
-    Section,
     Step,
     Switch,
-    Timeout,
     Wait,
     WaitFor,
 )
+from stepmark.definition.workflow import Section
 from stepmark.errors import DefinitionError
 
 if TYPE_CHECKING:
-    from stepmark.core.shape import Node, Tree
     from stepmark.core.snapshot import Snapshot
+    from stepmark.core.tree import Node, Tree
     from stepmark.definition.workflow import Workflow
 
 type _Ends = list[tuple[str, str]]  # loose ends: the node an arrow comes from, and what is written on it

@@ -137,23 +137,42 @@ class Awaited:
     named: str | None = None  # the event's name before a deploy gave it another
 
 
-@dataclass(slots=True)
-class Thread:
-    """One thread: the Go it came from, the statement it is at, and what it waits for there.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The address of a statement: its name, and the thread's part of the definition that it is in.
 
-    key: its name among the workflow's threads. since: the version at which it came to the statement, so that
-    each visit has an idempotency key of its own. several: its Go was one of several that differ by their id:
-    when only one is left, that need not be this thread's.
+    go, id: the Go that started the thread, and that Go's id; None in the main section. several: the Go was
+    one of several that differ by their id: when only one is left, that need not be this thread's.
     """
 
-    key: str
     at: str
     go: str | None = None
     id: str | None = None
-    since: int = 0
     several: bool = False
+
+    def moved_to(self, at: str) -> Place:
+        """Another statement in the same part of the definition."""
+        return Place(at, self.go, self.id, self.several)
+
+
+@dataclass(slots=True)
+class Thread:
+    """One thread: where it is, and what it waits for there.
+
+    key: its name among the workflow's threads. since: the version at which it came to the statement, so that
+    each visit has an idempotency key of its own.
+    """
+
+    key: str
+    place: Place
+    since: int = 0
     trouble: Trouble = field(default_factory=Trouble)
     awaited: dict[str, Awaited] = field(default_factory=dict)
+
+    @property
+    def at(self) -> str:
+        """The name of the statement that it is at."""
+        return self.place.at
 
 
 @dataclass(slots=True)
@@ -179,13 +198,10 @@ class Teardown:
     """A Handler's event that is over and still has to be torn down."""
 
     thread: str
-    go: str | None
-    id: str | None
-    wait: str
+    place: Place
     event: str
     since: int
     handled: bool
-    several: bool = False
     data: Any = None
     trouble: Trouble = field(default_factory=Trouble)
 
@@ -199,7 +215,7 @@ class Progress:
     teardowns: list[Teardown] = field(default_factory=list)
     outputs: OrderedDict[str, Any] = field(default_factory=OrderedDict)
     ended: Status | None = None  # FINISHED or CANCELLED: only teardowns are left to do
-    cut_off: int = 0  # how often in a row whoever ran it has died
+    crashes: int = 0  # how often in a row whoever ran it has died
     result: Any = None
     error: str | None = (
         None  # why the whole workflow is parked: definition() raised, or the state no longer fits
@@ -223,6 +239,14 @@ class Progress:
         """Whether one more event can be stored."""
         size = sum(len(kept.encode()) for kept in [payload, *(event.payload for event in self.events)])
         return len(self.events) < MAX_EVENTS and size <= MAX_EVENT_BYTES
+
+    def event(self, event_id: str) -> Event | None:
+        """The stored event of that id."""
+        return next((event for event in self.events if event.event_id == event_id), None)
+
+    def drop_event(self, event_id: str) -> None:
+        """Keep the event of that id no longer."""
+        self.events = [event for event in self.events if event.event_id != event_id]
 
     def keep_events(self) -> None:
         """The lease is given back: events that are still there are kept, and their senders told so."""
@@ -258,17 +282,13 @@ class Progress:
                 for e in self.events
             ]
         if self.teardowns:
-            stored["teardowns"] = [
-                [t.thread, t.go, t.id, t.wait, t.event, t.since, t.handled, t.data, _trouble(t.trouble)]
-                + ([True] if t.several else [])
-                for t in self.teardowns
-            ]
+            stored["teardowns"] = [_teardown(teardown) for teardown in self.teardowns]
         if self.outputs:
             stored["outputs"] = list(self.outputs.items())
         if self.ended is not None:
             stored["ended"] = self.ended
-        if self.cut_off:
-            stored["cutOff"] = self.cut_off
+        if self.crashes:
+            stored["cutOff"] = self.crashes
         if self.result is not None:
             stored["result"] = self.result
         if self.error is not None:
@@ -304,7 +324,7 @@ class Progress:
             teardowns=[_from_teardown(t) for t in stored.get("teardowns", ())],
             outputs=OrderedDict(stored.get("outputs", ())),
             ended=Status(stored["ended"]) if "ended" in stored else None,
-            cut_off=stored.get("cutOff", 0),
+            crashes=stored.get("cutOff", 0),
             result=stored.get("result"),
             error=stored.get("error"),
             brief=stored.get("brief"),
@@ -318,21 +338,26 @@ def _number(stored: Any) -> float | None:
     return None if stored is None else float(stored)
 
 
+def _teardown(teardown: Teardown) -> list[Any]:
+    place, trouble = teardown.place, _trouble(teardown.trouble)
+    stored = [teardown.thread, place.go, place.id, place.at, teardown.event, teardown.since, teardown.handled]
+    return [*stored, teardown.data, trouble, True] if place.several else [*stored, teardown.data, trouble]
+
+
 def _from_teardown(stored: list[Any]) -> Teardown:
-    thread, go, ident, wait, event, since, handled, data, trouble, *several = stored
-    return Teardown(
-        thread, go, ident, wait, event, since, handled, bool(several), data, _from_trouble(trouble)
-    )
+    thread, go, ident, at, event, since, handled, data, trouble, *several = stored
+    place = Place(at, go, ident, bool(several))
+    return Teardown(thread, place, event, since, handled, data, _from_trouble(trouble))
 
 
 def _thread(thread: Thread) -> dict[str, Any]:
     # of fixed width, so that a record is as long after a million steps as after one
     stored: dict[str, Any] = {"thread": thread.key, "at": thread.at, "since": f"{thread.since:012}"}
-    if thread.go is not None:
-        stored["go"] = thread.go
-        if thread.id is not None:
-            stored["id"] = thread.id
-        if thread.several:
+    if thread.place.go is not None:
+        stored["go"] = thread.place.go
+        if thread.place.id is not None:
+            stored["id"] = thread.place.id
+        if thread.place.several:
             stored["several"] = True
     if thread.trouble.attempt or thread.trouble.parked:
         stored["trouble"] = _trouble(thread.trouble)
@@ -348,11 +373,8 @@ def _thread(thread: Thread) -> dict[str, Any]:
 def _from_thread(stored: dict[str, Any]) -> Thread:
     return Thread(
         key=stored["thread"],
-        at=stored["at"],
-        go=stored.get("go"),
-        id=stored.get("id"),
+        place=Place(stored["at"], stored.get("go"), stored.get("id"), stored.get("several", False)),
         since=int(stored["since"]),
-        several=stored.get("several", False),
         trouble=_from_trouble(stored.get("trouble")),
         awaited={
             name: Awaited(a[0], bool(a[1]), bool(a[2]), a[3], _from_trouble(a[4]), *a[5:])

@@ -1,9 +1,4 @@
-"""A definition, checked and indexed.
-
-A definition is built again after every change of the state, but its shape (which statements, nested how)
-hardly ever changes. So the shape is checked and indexed once, and a built tree is read through the paths
-found then. Handlers are no part of the shape: they are checked whenever a tree is built.
-"""
+"""A definition, checked and indexed: once for each shape, but its handlers whenever a tree is built."""
 
 from __future__ import annotations
 
@@ -11,11 +6,11 @@ from collections import OrderedDict
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
+from stepmark.core.payloads import check_handler
 from stepmark.core.state import codec_of
-from stepmark.definition.handlers import check_handler
+from stepmark.core.tree import Node, Shape, Tree
 from stepmark.definition.retry import Retry
 from stepmark.definition.statements import (
-    MAIN,
     Branch,
     Break,
     Continue,
@@ -27,79 +22,35 @@ from stepmark.definition.statements import (
     On,
     Return,
     Scope,
-    Section,
-    Statement,
     Step,
     Switch,
     Wait,
     WaitFor,
 )
-from stepmark.definition.workflow import is_text
+from stepmark.definition.workflow import MAIN, Section, Statement, is_text
 from stepmark.errors import DefinitionError, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from stepmark.definition.workflow import Workflow
 
 SEPARATOR = "."  # between a Scope's prefix and a name; safe in a URL's path
 
 
-class Node:
-    """One statement of a shape: where it stands, what it is called, what is around it."""
+class _Builder:
+    """Checks all statements of a definition, and fills a shape with them."""
 
-    __slots__ = ("aliases", "body", "index", "kind", "loop", "name", "parent", "path", "plural", "root")
-
-    def __init__(self, kind: type[Statement], name: str, parent: Node | None, index: int) -> None:
-        self.kind = kind
-        self.name = name
-        self.parent = parent
-        self.index = index
-        self.aliases: tuple[str, ...] = ()
-        self.body: list[Node] = []
-        self.path: tuple[int, ...] = () if parent is None else (*parent.path, index)
-        self.root: Node = self  # the section of the main thread, or the Go of another
-        self.loop: Node | None = None
-        self.plural = False  # a Go with an id: may be written several times
-
-    def walk(self) -> Iterator[Node]:
-        """This statement and all inside it."""
-        yield self
-        for child in self.body:
-            yield from child.walk()
-
-
-class Shape:
-    """All statements of a definition by name, for each thread that it can have.
-
-    cls: the class whose fields the steps' results go into, if there is one.
-    """
-
-    def __init__(self, section: Statement, cls: type[Workflow] | None) -> None:
-        self._fields = None if cls is None else codec_of(cls).fields
-        self.root = Node(Section, "", None, 0)
+    def __init__(self, fields: tuple[str, ...] | None) -> None:
+        self.shape = Shape()
+        self._fields = fields
         self._found: dict[str, Node] = {}
-        self._by_root: dict[Node, dict[str, Node]] = {}
-        self.threads: dict[str, list[Node]] = {}
-        self.events: dict[str, list[Node]] = {}
-        self.handled: list[Node] = []  # every On
         self._short: dict[str, list[Node]] = {}
-        self._add(section, self.root, prefixes=("",), root=self.root, loop=None)
+
+    def build(self, section: Statement) -> Shape:
+        """The shape of that definition; DefinitionError names the statement that is wrong."""
+        root = self.shape.root
+        self._add(section, root, prefixes=("",), root=root, loop=None)
         self._admit_short_names()
-
-    def roots(self, go: str | None) -> list[Node]:
-        """The Go statements of that name (several when they differ by id), or the main section."""
-        return [self.root] if go is None else self.threads.get(go, [])
-
-    def find(self, root: Node, name: str) -> Node | None:
-        """The statement of that name, or with that alias, in one thread's part of the definition."""
-        return self._by_root[root].get(name)
-
-    def names(self, root: Node) -> list[str]:
-        """The statements at which a thread can be."""
-        return sorted({node.name for node in self._by_root[root].values()})
-
-    # -- building -------------------------------------------------------------------------------------
+        return self.shape
 
     def _add(
         self, statement: Statement, node: Node, *, prefixes: tuple[str, ...], root: Node, loop: Node | None
@@ -107,7 +58,7 @@ class Shape:
         """Check one statement, add what is inside. The first of `prefixes` is current, the others aliases."""
         node.root = root
         node.loop = loop
-        self._by_root.setdefault(root, {})
+        self.shape.by_root.setdefault(root, {})
         _check(statement, node, self._fields)
         if isinstance(statement, Scope):
             own = (statement.name, *statement.aliases)
@@ -115,9 +66,9 @@ class Shape:
         elif isinstance(statement, Go):
             root = node
             loop = None
-            self._by_root[node] = {}
+            self.shape.by_root[node] = {}
             for alias in (node.name, *node.aliases):
-                self.threads.setdefault(alias, []).append(node)
+                self.shape.threads.setdefault(alias, []).append(node)
         elif isinstance(statement, For):
             loop = node
         for index, child in enumerate(statement.body):
@@ -138,8 +89,8 @@ class Shape:
     def _admit_short_names(self) -> None:
         """Let whoever sends an event leave out the Scope's prefix, unless an event has that very name."""
         for name, nodes in self._short.items():
-            if name not in self.events:
-                self.events[name] = nodes
+            if name not in self.shape.events:
+                self.shape.events[name] = nodes
                 for node in nodes:
                     node.aliases += (name,)
 
@@ -149,9 +100,9 @@ class Shape:
         if node.kind is Branch:
             return  # no thread is ever at a branch: its name is for people
         if node.kind is On:
-            self.handled.append(node)
+            self.shape.handled.append(node)
             for name in names:
-                self.events.setdefault(name, []).append(node)
+                self.shape.events.setdefault(name, []).append(node)
             return
         for name in names:
             other = self._found.get(name)
@@ -160,9 +111,9 @@ class Shape:
             if other is not None and not within and not _siblings(other, node):
                 raise DefinitionError(f"duplicate name {name!r}: two statements of the definition have it")
             self._found[name] = node
-            if name in self._by_root[root] and node.kind is not Go:
+            if name in self.shape.by_root[root] and node.kind is not Go:
                 raise DefinitionError(f"duplicate name {name!r}: two statements of the definition have it")
-            self._by_root[root][name] = node
+            self.shape.by_root[root][name] = node
 
 
 def _siblings(one: Node, other: Node) -> bool:
@@ -286,36 +237,6 @@ def _where(node: Node) -> str:
     return f" in {at.name!r}" if at is not None else ""
 
 
-class Tree:
-    """A definition as built from one state, read through its shape."""
-
-    __slots__ = ("section", "shape")
-
-    def __init__(self, section: Statement, shape: Shape) -> None:
-        self.section = section
-        self.shape = shape
-
-    def __getitem__(self, node: Node) -> Any:
-        statement = self.section
-        for index in node.path:
-            statement = statement.body[index]
-        return statement
-
-    def root(self, go: str | None, thread_id: str | None, *, several: bool = False) -> Node | None:
-        """Where a thread's statements are: the Go of its name and id, or the only one of its name.
-
-        several: the thread was started by one of several Gos of its name, so its id must match.
-        """
-        found = self.shape.roots(go)
-        if len(found) == 1 and not several:
-            return found[0]
-        for node in found:
-            ident = self[node].id
-            if (None if ident is None else str(ident)) == thread_id:
-                return node
-        return None
-
-
 _LIMIT = 512
 _shapes: OrderedDict[Any, Shape] = OrderedDict()
 
@@ -330,7 +251,7 @@ def tree_of(section: Section, cls: type[Workflow] | None = None) -> Tree:
     except TypeError as error:
         raise DefinitionError(f"names and aliases must be strings, aliases a tuple: {error}") from error
     if shape is None:
-        shape = Shape(section, cls)
+        shape = _Builder(None if cls is None else codec_of(cls).fields).build(section)
         _shapes[key] = shape
         if len(_shapes) > _LIMIT:
             _shapes.popitem(last=False)

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from stepmark.core.positions import positions_of
 from stepmark.core.values import read_or_none
+from stepmark.definition.statements import Wait
 
 if TYPE_CHECKING:
-    from stepmark.core.check import LivePosition
-    from stepmark.core.record import Status
+    from stepmark.core.positions import LivePosition
+    from stepmark.core.record import Progress, Record, Status, Thread
+    from stepmark.core.tree import Tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +81,41 @@ class Snapshot:
             "error": self.brief if brief else self.error,
             "endsAt": self.ends_at,
         }
+
+
+def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | None) -> Snapshot:
+    """A record as a Snapshot; the names of events come from the tree, as far as there is one."""
+    threads = {key: _thread(thread, tree) for key, thread in progress.threads.items()}
+    error, brief = progress.error, progress.brief or progress.error
+    for place, trouble in sorted(progress.places(), key=lambda each: not each[1].parked):
+        if not error:
+            error, brief = trouble.error, trouble.brief_error(place)
+    return Snapshot(
+        workflow_id=record.workflow_id,
+        workflow=record.workflow,
+        status=record.status,
+        state=state,
+        waiting_for=list(dict.fromkeys(name for thread in threads.values() for name in thread.waiting_for)),
+        threads=threads,
+        result=progress.result,
+        error=error,
+        version=record.version,
+        stored_state=record.state,
+        positions=tuple(positions_of(record.workflow_id, progress)),
+        ends_at=progress.ends_at,
+        brief=brief,
+    )
+
+
+def _thread(thread: Thread, tree: Tree | None) -> ThreadSnapshot:
+    times = [awaited.fire_at for awaited in thread.awaited.values()] + [thread.trouble.retry_at]
+    node = None if tree is None else tree.find(thread.place)
+    return ThreadSnapshot(
+        at=thread.at if node is None else node.name,
+        waiting_for=[on.name for on in node.body] if node is not None and node.kind is Wait else [],
+        attempt=thread.trouble.attempt,
+        error=thread.trouble.error,
+        parked=thread.trouble.parked,
+        due_at=min((at for at in times if at is not None), default=None),
+        brief=thread.trouble.brief_error(thread.at),
+    )

@@ -5,8 +5,6 @@ from inspect import isclass
 from math import inf
 from random import SystemRandom
 
-from stepmark.errors import PermanentError
-
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -45,7 +43,7 @@ class Retry:
 
     def delay(self, failures: int, error: Exception) -> float | None:
         """The seconds to wait after that many failures, or None when there is no further attempt."""
-        if failures >= self.attempts or isinstance(error, PermanentError) or not isinstance(error, self.on):
+        if failures >= self.attempts or not isinstance(error, self.on):
             return None
         try:
             full = min(self.longest_delay, self.first_delay * self.factor ** (failures - 1))

@@ -8,54 +8,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
+from stepmark.definition.workflow import Statement, keys_of
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from stepmark.definition.handlers import Handler
     from stepmark.definition.retry import Retry
+    from stepmark.definition.workflow import Aliases, EventSource
 
     type Condition = bool | Callable[[], bool]
-
-MAIN = "main"  # the name of the thread that a workflow starts with
-
-type Aliases = tuple[str, ...]
-
-
-class Statement:
-    """The base of all statements, for annotations.
-
-    `key` tells two shapes of a definition apart (kinds, names and nesting, but no condition), and what is
-    wrong from what is right; `body` holds the direct children.
-    """
-
-    __slots__ = ("aliases", "body", "key", "name")
-    name: str
-    aliases: Aliases
-    key: Any
-    body: tuple[Statement, ...]
-
-
-def _keys(statements: tuple[Statement, ...], owner: str) -> tuple[Any, ...]:
-    try:
-        return tuple([statement.key for statement in statements])
-    except AttributeError:
-        wrong = next(each for each in statements if not hasattr(each, "key"))
-        raise TypeError(f"{owner} takes statements, not {wrong!r}") from None
-
-
-class Section(Statement):
-    """Statements that run in order; sections nest.
-
-    Section(Step("first", self.first), Step("second", self.second))
-    """
-
-    __slots__ = ()
-
-    def __init__(self, *statements: Statement) -> None:
-        self.name = ""
-        self.aliases = ()
-        self.body = statements
-        self.key = (Section, _keys(statements, "Section"))
 
 
 class Step(Statement):
@@ -137,7 +98,7 @@ class Branch(Statement):
         self.name = name
         self.body = statements
         self.aliases = aliases
-        self.key = (Branch, name, aliases, _keys(statements, f"branch {name!r}"))
+        self.key = (Branch, name, aliases, keys_of(statements, f"branch {name!r}"))
 
 
 class If(Statement):
@@ -227,7 +188,7 @@ class For(Statement):
         self.cond = cond
         self.body = statements
         self.aliases = aliases
-        self.key = (For, name, aliases, _keys(statements, f"For {name!r}"))
+        self.key = (For, name, aliases, keys_of(statements, f"For {name!r}"))
 
 
 class _Bare(Statement):
@@ -273,20 +234,6 @@ class Finish(_Bare):
         self.result = result
 
 
-class Timeout:
-    """A durable timer as an event of a Wait; its fire time is fixed when the Wait is reached.
-
-    On("too late", Timeout(minutes=10), Finish("timed out"))
-    """
-
-    __slots__ = ("seconds",)
-
-    def __init__(self, *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0) -> None:
-        self.seconds = seconds + 60 * minutes + 3600 * hours + 86400 * days
-        if not 0 <= self.seconds < float("inf"):
-            raise ValueError("Timeout: give a length of time that is not negative")
-
-
 class On(Statement):
     """An event that a Wait waits for, and the statements that run when it wins.
 
@@ -302,7 +249,7 @@ class On(Statement):
     def __init__(
         self,
         event: str,
-        handler: Callable[[Any], object] | Callable[[], object] | Handler | Timeout | None = None,
+        handler: Callable[[Any], object] | Callable[[], object] | EventSource | None = None,
         *statements: Statement,
         aliases: Aliases = (),
     ) -> None:
@@ -310,7 +257,7 @@ class On(Statement):
         self.handler = handler
         self.body = statements
         self.aliases = aliases
-        self.key = (On, event, aliases, _keys(statements, f"On {event!r}"))
+        self.key = (On, event, aliases, keys_of(statements, f"On {event!r}"))
 
 
 class Wait(Statement):
@@ -325,7 +272,7 @@ class Wait(Statement):
         self.name = name
         self.body = events
         self.aliases = aliases
-        self.key = (Wait, name, aliases, _keys(events, f"Wait {name!r}"))
+        self.key = (Wait, name, aliases, keys_of(events, f"Wait {name!r}"))
 
 
 class WaitFor(Statement):
@@ -377,7 +324,7 @@ class Go(Statement):
         self.body = statements
         self.id = id
         self.aliases = aliases
-        self.key = (Go, name, aliases, id is None, _keys(statements, f"Go {name!r}"))
+        self.key = (Go, name, aliases, id is None, keys_of(statements, f"Go {name!r}"))
 
 
 class Scope(Statement):
@@ -394,4 +341,4 @@ class Scope(Statement):
         self.name = prefix
         self.body = statements
         self.aliases = aliases
-        self.key = (Scope, prefix, aliases, _keys(statements, f"Scope {prefix!r}"))
+        self.key = (Scope, prefix, aliases, keys_of(statements, f"Scope {prefix!r}"))

@@ -1,12 +1,56 @@
-"""The base class of every workflow's state."""
+"""What every definition has: statements, a section of them, and the workflow whose state they change."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-if TYPE_CHECKING:
-    from stepmark.definition.statements import Section
+MAIN = "main"  # the name of the thread that a workflow starts with
+
+type Aliases = tuple[str, ...]
+
+
+class Statement:
+    """The base of all statements, for annotations.
+
+    `key` tells two shapes of a definition apart (kinds, names and nesting, but no condition), and what is
+    wrong from what is right; `body` holds the direct children.
+    """
+
+    __slots__ = ("aliases", "body", "key", "name")
+    name: str
+    aliases: Aliases
+    key: Any
+    body: tuple[Statement, ...]
+
+
+def keys_of(statements: tuple[Statement, ...], owner: str) -> tuple[Any, ...]:
+    try:
+        return tuple([statement.key for statement in statements])
+    except AttributeError:
+        wrong = next(each for each in statements if not hasattr(each, "key"))
+        raise TypeError(f"{owner} takes statements, not {wrong!r}") from None
+
+
+class EventSource:
+    """The base of what an On can take besides a function: a Handler or a Timeout."""
+
+    __slots__ = ()
+
+
+class Section(Statement):
+    """Statements that run in order; sections nest.
+
+    Section(Step("first", self.first), Step("second", self.second))
+    """
+
+    __slots__ = ()
+
+    def __init__(self, *statements: Statement) -> None:
+        self.name = ""
+        self.aliases = ()
+        self.body = statements
+        self.key = (Section, keys_of(statements, "Section"))
 
 
 class Workflow(ABC):

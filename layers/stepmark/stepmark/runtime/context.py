@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stepmark.core.record import Event
-    from stepmark.stores.protocol import Store
 
 
 class Activity:
@@ -21,7 +20,7 @@ class Activity:
 
     __slots__ = ("_lock", "_over", "events", "store")
 
-    def __init__(self, store: Store, events: list[Event] | None) -> None:
+    def __init__(self, store: object, events: list[Event] | None) -> None:
         self.store = store
         self.events = events
         self._over = False
@@ -78,7 +77,7 @@ def current() -> StepContext:
     return _current.get()
 
 
-def activity_in(store: Store, workflow_id: str) -> Activity | None:
+def activity_in(store: object, workflow_id: str) -> Activity | None:
     """The step or handler that calls, if it is one of that workflow in that store and has not returned."""
     context = _current.get(None)
     if context is None or context.workflow_id != workflow_id:

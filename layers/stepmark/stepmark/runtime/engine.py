@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -9,24 +10,19 @@ from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Self
 
-from stepmark.core.check import positions_of
-from stepmark.core.record import MAX_EVENT_BYTES, Event, Progress, Record, Status, Thread
+from stepmark.core.delivery import Answered, Closed, JoinsCommit, Output, Posted, Sender, meet
+from stepmark.core.record import MAX_EVENT_BYTES, Event, Place, Progress, Record, Status, Thread
 from stepmark.core.shape import build
-from stepmark.core.snapshot import Snapshot, ThreadSnapshot
+from stepmark.core.snapshot import Snapshot, snapshot_of
 from stepmark.core.state import codec_of
 from stepmark.core.values import encode, read_or_none
-from stepmark.definition.handlers import Observation, decode_payload
-from stepmark.definition.statements import MAIN, Timeout, Wait
-from stepmark.definition.workflow import check_start, is_text
+from stepmark.definition.workflow import MAIN, check_start, is_text
 from stepmark.errors import (
     DefinitionError,
-    EventPending,
-    EventsFull,
     PayloadRefused,
     PayloadTooLarge,
     RetryableError,
     StateError,
-    UnknownEvent,
     UnknownThread,
     UnknownWorkflow,
     VersionConflict,
@@ -37,17 +33,19 @@ from stepmark.errors import (
 )
 from stepmark.runtime.clock import Clock, SystemClock
 from stepmark.runtime.context import activity_in
-from stepmark.runtime.heartbeat import HEARTBEAT
-from stepmark.runtime.ledger import Budget, LeaseLost, Runtime
-from stepmark.runtime.owners import has_died
-from stepmark.runtime.session import GIVE_UP_SECONDS, Session
-from stepmark.runtime.waiting import refusal_from
+from stepmark.runtime.heartbeat import Leases
+from stepmark.runtime.ledger import Budget, LeaseLost, Runtime, is_leased
+from stepmark.runtime.senders import await_output, check_event, check_room, closed_before, post, post_look
+from stepmark.runtime.session import Session
+from stepmark.runtime.unreadable import close_unread, is_long_over, put_aside
+from stepmark.runtime.worker import Worker, stopping_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from stepmark.core.shape import Node, Tree
+    from stepmark.core.delivery import Delivery
     from stepmark.definition.workflow import Workflow
+    from stepmark.runtime.context import Activity
     from stepmark.runtime.scheduler import Scheduler
     from stepmark.stores.protocol import Store
 
@@ -73,6 +71,9 @@ class Engine:
     the budget goes over with its lease, and costs no write of its own. Whoever takes it over writes nothing
     before the first step is done. So if the queue delivers a wake-up twice, which queues that promise "at
     least once" do now and then, both workers run that step, and one of them commits it.
+
+    on_parked: called with the id of a workflow that has become PARKED, and the names of the statements that
+    its threads are at, by whoever has seen it park.
     """
 
     def __init__(
@@ -87,6 +88,7 @@ class Engine:
         callback_seconds: float = 10.0,
         parallel: int = 32,
         queued: bool = False,
+        on_parked: Callable[[str, tuple[str, ...]], object] | None = None,
     ) -> None:
         self._classes: dict[str, type[Workflow]] = {}
         for cls in workflows:
@@ -96,7 +98,7 @@ class Engine:
             codec_of(cls)
         self._callback_seconds = callback_seconds
         self._executor = ThreadPoolExecutor(parallel, thread_name_prefix="stepmark")
-        self._sessions: set[Session] = set()
+        self._leases = Leases(lease_seconds)
         self.runtime = Runtime(
             store,
             scheduler,
@@ -105,6 +107,7 @@ class Engine:
             lease_seconds,
             budget or Budget(),
             queued,
+            on_parked,
         )
 
     def __enter__(self) -> Self:
@@ -116,11 +119,6 @@ class Engine:
     def close(self) -> None:
         """Wait for the steps that still run on threads; optional."""
         self._executor.shutdown()
-
-    @property
-    def runs_something(self) -> bool:
-        """Whether a call runs a workflow at this moment."""
-        return bool(self._sessions)
 
     # -- what a program calls -------------------------------------------------------------------------
 
@@ -148,7 +146,7 @@ class Engine:
         self._class_of(name)
         text, _ = codec_of(cls).store(workflow)
         end = None if ends_at is None else float(ends_at)
-        progress = Progress(threads={MAIN: Thread(MAIN, "")}, ends_at=end).to_json()
+        progress = Progress(threads={MAIN: Thread(MAIN, Place(""))}, ends_at=end).to_json()
         empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)
         session = Session(self.runtime, cls, empty)
         if not _begin(session):
@@ -157,10 +155,10 @@ class Engine:
                 raise WorkflowExists(f"workflow {workflow_id!r} exists and is no {name!r}: choose another id")
             return self._snapshot(existing)
         try:
-            record = self._attend(session, session.drive)
+            snapshot = self._attend(session, session.drive)
         except VersionConflict:  # somebody else was faster, and runs it now
-            record = self._load(workflow_id)
-        return replace(self._snapshot(record), created=True)
+            snapshot = self.get(workflow_id)
+        return replace(snapshot, created=True)
 
     def resume(self, workflow_id: str, budget: Budget | None = None) -> Snapshot:
         """Go on with a workflow until it is blocked or the budget is used up.
@@ -171,13 +169,15 @@ class Engine:
         Raises WorkflowNotFound, and UnknownWorkflow when this engine was not given its class.
         """
         record = self._load(workflow_id)
-        if record.queued or not self._leased(record):
-            try:
-                session = self._session(record, budget)
-                record = self._put_aside(record) if session is None else self._attend(session, session.run)
-            except VersionConflict:  # somebody else was faster, and runs it now
-                record = self._load(workflow_id)
-        return self._snapshot(record)
+        if not record.queued and is_leased(self.runtime, record):
+            return self._snapshot(record)
+        try:
+            session = self._session(record, budget)
+            if session is None:
+                return self._snapshot(put_aside(self.runtime, record))
+            return self._attend(session, session.run)
+        except VersionConflict:  # somebody else was faster, and runs it now
+            return self.get(workflow_id)
 
     def look(self, workflow_id: str, budget: Budget | None = None) -> Snapshot:
         """Look for the Observations that a workflow waits for, and go on if one has happened.
@@ -194,12 +194,12 @@ class Engine:
             try:
                 session = self._session(record, budget)
                 if session is None:
-                    return self._snapshot(self._put_aside(record))
-                if session.over(self.runtime.clock.now()):
-                    return self._snapshot(self._attend(session, session.cancel, quiet=False))
+                    return self._snapshot(put_aside(self.runtime, record))
+                if session.over:
+                    return self._attend(session, session.cancel, quiet=False)
                 if record.lease_owner is None:
-                    return self._snapshot(self._attend(session, session.look, quiet=False))
-                self._post_look(record)
+                    return self._attend(session, session.look, quiet=False)
+                post_look(self.runtime, record)
             except (VersionConflict, LeaseLost):
                 continue  # somebody else was faster: look again
             return self._snapshot(record)
@@ -241,7 +241,7 @@ class Engine:
         while True:
             message.received_at = clock.now()
             try:
-                return self._send(workflow_id, message, fleeting=event_id is None, contended=contended)
+                return self._send(workflow_id, message, repeatable=event_id is not None, contended=contended)
             except (VersionConflict, LeaseLost):
                 contended = True  # somebody else was faster: see by its id what has become of the event
 
@@ -260,10 +260,10 @@ class Engine:
             try:
                 session = self._session(record)
                 if session is None or (session.broken and read_or_none(record.state) is None):
-                    return self._snapshot(self._close_unread(record))
-                if session.progress.ended is not None and not session.over(self.runtime.clock.now()):
+                    return self._snapshot(close_unread(self.runtime, record))
+                if session.draft.progress.ended is not None and not session.over:
                     return self._snapshot(record)
-                return self._snapshot(self._attend(session, session.cancel))
+                return self._attend(session, session.cancel)
             except VersionConflict:
                 continue
 
@@ -284,17 +284,17 @@ class Engine:
         and WorkflowBusy while another worker runs the workflow.
         """
         session = self._session_alone(workflow_id)
-        if session.progress.ended is not None:
-            raise WorkflowClosed(f"workflow {workflow_id!r} is {session.progress.ended}: it can't be moved")
-        if thread not in session.progress.threads:
-            known = ", ".join(map(repr, session.progress.threads))
+        progress = session.draft.progress
+        if progress.ended is not None:
+            raise WorkflowClosed(f"workflow {workflow_id!r} is {progress.ended}: it can't be moved")
+        if thread not in progress.threads:
+            known = ", ".join(map(repr, progress.threads))
             raise UnknownThread(f"workflow {workflow_id!r} has no thread {thread!r}; it has: {known}")
         return self._alone(session, lambda: session.move(thread, to))
 
     def renew_leases(self) -> None:
         """Prolong the leases of the workflows this engine runs now; the heartbeat does so."""
-        for session in list(self._sessions):
-            session.ledger.renew()
+        self._leases.renew()
 
     # -- how it is done -------------------------------------------------------------------------------
 
@@ -316,217 +316,102 @@ class Engine:
         A class that this engine does not have may well be another's: it counts as gone when the workflow
         should have been over for long. Raises UnknownWorkflow until then.
         """
-        cls = self._classes.get(record.workflow)
-        if cls is None and not _long_over(record, self.runtime.clock.now()):
-            cls = self._class_of(record.workflow)
-        if cls is None:
+        if record.workflow not in self._classes and is_long_over(record, self.runtime.clock.now()):
             return None
         try:
-            return Session(self.runtime, cls, record, budget)
+            return Session(self.runtime, self._class_of(record.workflow), record, budget)
         except StateError:
             return None
-
-    def _put_aside(self, record: Record) -> Record:
-        """What nobody can run is parked, until its end comes or somebody cancels it."""
-        end = _end_of(record)
-        if end is not None and self.runtime.clock.now() >= end:
-            return self._close_unread(record)
-        parked = replace(
-            record,
-            version=record.version + 1,
-            status=Status.PARKED,
-            due_at=end,
-            lease_owner=None,
-            lease_until=None,
-        )
-        if replace(parked, version=record.version) == record:
-            return record
-        self.runtime.store.commit(parked, record.version)
-        return parked
-
-    def _close_unread(self, record: Record) -> Record:
-        """End what nobody can run; what it waits for is not torn down."""
-        try:
-            progress = Progress.from_json(record.progress)
-        except StateError:
-            progress = Progress(ends_at=record.ends_at)
-        progress.ended = progress.ended or Status.CANCELLED
-        progress.threads, progress.events, progress.teardowns = {}, [], []
-        progress.timer = progress.error = progress.brief = None
-        closed = replace(
-            record,
-            version=record.version + 1,
-            status=progress.ended,
-            progress=progress.to_json(),
-            due_at=None,
-            lease_owner=None,
-            lease_until=None,
-        )
-        self.runtime.store.commit(closed, record.version)
-        if self.runtime.keeper is not None:
-            self.runtime.keeper.forget(record.workflow_id)
-        return closed
 
     def _readable(self, record: Record) -> Session:
         """A session for what needs one; UnknownWorkflow or StateError when there can be none."""
         return Session(self.runtime, self._class_of(record.workflow), record)
 
-    def _leased(self, record: Record) -> bool:
-        """Whether somebody runs a workflow who, as far as can be seen from here, lives."""
-        if not record.leased(self.runtime.clock.now()):
-            return False
-        on_one_machine = getattr(self.runtime.store, "on_one_machine", False)
-        return not (on_one_machine and record.lease_owner is not None and has_died(record.lease_owner))
-
-    def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> Record:
-        """Let a session run, and return its last record; one that loses its lease is left to another."""
-        self._sessions.add(session)
-        HEARTBEAT.watch(self)
+    def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> Snapshot:
+        """Let a session run, and return what it committed; one that loses its lease is left to another."""
+        self._leases.add(session.ledger)
         try:
             run()
-        except VersionConflict:
+        except (VersionConflict, LeaseLost) as error:
             session.ledger.mend_timer()
+            if isinstance(error, LeaseLost) and quiet:
+                return self.get(session.workflow_id)
             raise
-        except LeaseLost:
-            session.ledger.mend_timer()
-            if not quiet:
-                raise
-            return self._load(session.workflow_id)
         else:
-            return session.ledger.record
+            return session.snapshot()
         finally:
-            session.drop_flights()
-            self._sessions.discard(session)
+            session.flights.drop_all()
+            self._leases.discard(session.ledger)
             session.ledger.leave()
 
     def _session_alone(self, workflow_id: str) -> Session:
         record = self._load(workflow_id)
         session = self._readable(record)
-        if session.over(self.runtime.clock.now()):
+        if session.over:
             self._alone(session, session.cancel)
             session = self._readable(self._load(workflow_id))
-        elif self._leased(record):
+        elif is_leased(self.runtime, record):
             raise WorkflowBusy(f"another worker runs workflow {workflow_id!r} now: try again")
         return session
 
     def _alone(self, session: Session, run: Callable[[], None]) -> Snapshot:
         try:
-            return self._snapshot(self._attend(session, run))
+            return self._attend(session, run)
         except VersionConflict as error:
             raise WorkflowBusy(
                 f"workflow {session.workflow_id!r} has changed meanwhile: try again"
             ) from error
 
-    def _send(self, workflow_id: str, message: Event, *, fleeting: bool, contended: bool) -> Any:
+    def _send(self, workflow_id: str, message: Event, *, repeatable: bool, contended: bool) -> Any:
         """Deliver an event, or have the one who runs the workflow deliver it.
 
         Raises VersionConflict or LeaseLost when it has to be tried again, from the start.
         """
         record = self._load(workflow_id)
         session = self._readable(record)
-        if session.over(self.runtime.clock.now()):
+        if session.over:
             self._attend(session, session.cancel, quiet=False)
-        progress = session.progress
-        if message.event_id in progress.outputs:
-            return progress.outputs[message.event_id]
-        if progress.ended is not None:
-            raise WorkflowClosed(f"workflow {workflow_id!r} is {progress.ended}: it takes no more events")
-        if session.broken and not self._leased(record):
-            self.resume(workflow_id)  # parks it: the definition, or the state, is of no use
-        self._check_event(session, message)
-        stored = next((event for event in progress.events if event.event_id == message.event_id), None)
+        progress, leased = session.draft.progress, is_leased(self.runtime, record)
         activity = activity_in(self.runtime.store, workflow_id)
-        if activity is not None and activity.events is not None:
-            if stored is None:
-                _check_room(record, Progress(events=progress.events + activity.events), message)
-                if not activity.send(replace(message, sender="")):
-                    raise VersionConflict(workflow_id)  # it has returned meanwhile
+        sender = Sender.OUTSIDE
+        if activity is not None:
+            sender = Sender.STEP_ALONGSIDE if activity.events is None else Sender.STEP
+        meeting = meet(progress, message.event_id, sender, leased=leased)
+        if isinstance(meeting, Answered):
+            return meeting.output
+        if isinstance(meeting, Closed):
+            raise WorkflowClosed(f"workflow {workflow_id!r} is {meeting.status}: it takes no more events")
+        if session.broken and not leased:
+            self.resume(workflow_id)  # parks it: the definition, or the state, is of no use
+        decoded = check_event(session.draft.tree, progress, workflow_id, message)
+        if isinstance(meeting, JoinsCommit):
+            if activity is not None and not meeting.stored:
+                _join(activity, progress, message, workflow_id)
             return None
-        if self._leased(record):
-            alongside = activity is not None  # such a step does not wait for what it sends
-            if stored is None:
-                self._post(record, replace(message, sender="") if alongside else message)
-            return None if alongside else self._await_output(workflow_id, message)
+        if isinstance(meeting, Posted):
+            if not meeting.stored:
+                post(self.runtime, record, message if meeting.awaited else replace(message, sender=""))
+            return await_output(self.runtime, workflow_id, message) if meeting.awaited else None
         session.contended = contended
-        session.receive(stored or replace(message), fleeting=fleeting)
-        return self._deliver(session)
+        delivery = session.receive(replace(message), meeting.stored, decoded, repeatable=repeatable)
+        return self._deliver(session, delivery)
 
-    def _deliver(self, session: Session) -> Any:
+    def _deliver(self, session: Session, delivery: Delivery) -> Any:
         """Run a workflow with an event that this call has brought, and return its output."""
         try:
             self._attend(session, session.run, quiet=False)
         except (VersionConflict, LeaseLost, RetryableError):
-            if not session.handled and session.refused is None:
+            if delivery.open:
                 raise
             # what went wrong came after the event, and others will go on with it
-        if session.refused is not None:
-            raise session.refused
-        ended = session.progress.ended
-        if not (session.handled or session.kept) and ended is not None:
-            raise _closed(session.workflow_id, ended)
-        return session.output
-
-    def _check_event(self, session: Session, message: Event) -> None:
-        """Refuse what the definition has no use for."""
-        event, thread = message.event, message.thread
-        tree = session.tree
-        found = tree.shape.events.get(event, [])
-        handlers = [tree[node].handler for node in found]
-        wanted = [handler for handler in handlers if not isinstance(handler, Timeout | Observation)]
-        if not wanted:
-            why = "fires by itself" if handlers else "is not in its definition"
-            raise UnknownEvent(f"workflow {session.workflow_id!r}: event {event!r} {why}")
-        if thread is not None and not _possible(tree, session.progress, thread):
-            raise UnknownThread(f"workflow {session.workflow_id!r} has no thread {thread!r}")
-        refused: PayloadRefused | None = None
-        for handler in wanted:
-            try:
-                decode_payload(handler, message.payload, event)
-            except PayloadRefused as error:
-                refused = error
-            else:
-                return
-        if refused is not None:
-            raise refused
-
-    def _post(self, record: Record, message: Event) -> None:
-        """Leave an event with the worker that runs the workflow: its next commit finds it."""
-        progress = Progress.from_json(record.progress)
-        _check_room(record, progress, message)
-        progress.events.append(message)
-        posted = replace(record, version=record.version + 1, progress=progress.to_json())
-        self.runtime.store.commit(posted, record.version)
-
-    def _post_look(self, record: Record) -> None:
-        """Leave word; written even if it was left before, for that the worker may have heeded already."""
-        progress = Progress.from_json(record.progress)
-        progress.look = True
-        posted = replace(record, version=record.version + 1, progress=progress.to_json())
-        self.runtime.store.commit(posted, record.version)
-
-    def _await_output(self, workflow_id: str, message: Event) -> Any:
-        """Wait for what another worker makes of an event; LeaseLost when it has left the event behind."""
-        clock = self.runtime.clock
-        pause = 0.01
-        while True:
-            record = self._load(workflow_id)
-            progress = Progress.from_json(record.progress)
-            if message.event_id in progress.outputs:
-                return progress.outputs[message.event_id]
-            if message.sender in progress.outputs:
-                raise refusal_from(progress.outputs[message.sender])
-            if progress.ended is not None:
-                raise _closed(workflow_id, progress.ended)
-            if not self._leased(record) and any(
-                event.event_id == message.event_id and not event.trouble.attempt for event in progress.events
-            ):
-                raise LeaseLost(workflow_id)
-            if clock.now() >= message.until:
-                raise EventPending(
-                    f"workflow {workflow_id!r} has not handled the event yet: repeat with the same event_id"
-                )
-            clock.sleep(pause)
-            pause = min(pause * 2, 0.5)
+        if isinstance(delivery.reply, Output):
+            return delivery.reply.value
+        if delivery.reply is not None:
+            raise delivery.reply
+        ended = session.draft.progress.ended
+        if ended is not None and not delivery.promised:
+            raise closed_before(session.workflow_id, ended)
+        return None
 
     def _snapshot(self, record: Record) -> Snapshot:
         try:
@@ -544,55 +429,12 @@ class Engine:
         return snapshot_of(record, progress, state, tree)
 
 
-def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | None) -> Snapshot:
-    """A record as a Snapshot; the names of events come from the tree, as far as there is one."""
-    threads = {key: _thread(thread, tree) for key, thread in progress.threads.items()}
-    error, brief = progress.error, progress.brief or progress.error
-    for place, trouble in sorted(progress.places(), key=lambda each: not each[1].parked):
-        if not error:
-            error, brief = trouble.error, trouble.brief_error(place)
-    return Snapshot(
-        workflow_id=record.workflow_id,
-        workflow=record.workflow,
-        status=record.status,
-        state=state,
-        waiting_for=list(dict.fromkeys(name for thread in threads.values() for name in thread.waiting_for)),
-        threads=threads,
-        result=progress.result,
-        error=error,
-        version=record.version,
-        stored_state=record.state,
-        positions=tuple(positions_of(record, progress)),
-        ends_at=progress.ends_at,
-        brief=brief,
-    )
-
-
-def _thread(thread: Thread, tree: Tree | None) -> ThreadSnapshot:
-    times = [awaited.fire_at for awaited in thread.awaited.values()] + [thread.trouble.retry_at]
-    node = None if tree is None else _node(thread, tree)
-    return ThreadSnapshot(
-        at=thread.at if node is None else node.name,
-        waiting_for=[on.name for on in node.body] if node is not None and node.kind is Wait else [],
-        attempt=thread.trouble.attempt,
-        error=thread.trouble.error,
-        parked=thread.trouble.parked,
-        due_at=min((at for at in times if at is not None), default=None),
-        brief=thread.trouble.brief_error(thread.at),
-    )
-
-
-def _node(thread: Thread, tree: Tree) -> Node | None:
-    root = tree.root(thread.go, thread.id, several=thread.several)
-    return None if root is None else tree.shape.find(root, thread.at)
-
-
-def _possible(tree: Tree, progress: Progress, thread: str) -> bool:
-    """Whether a thread of that name runs, or would be started by a Go of the definition as it is now."""
-    if thread == MAIN or thread in progress.threads:
-        return True
-    gos = [(node.name, tree[node].id) for found in tree.shape.threads.values() for node in found]
-    return thread in {name if ident is None else f"{name}[{ident}]" for name, ident in gos}
+def _join(activity: Activity, progress: Progress, message: Event, workflow_id: str) -> None:
+    """Make an event part of the commit of the step that sends it."""
+    kept = Progress(events=progress.events + (activity.events or []))
+    check_room(workflow_id, kept, message)
+    if not activity.send(replace(message, sender="")):
+        raise VersionConflict(workflow_id)  # it has returned meanwhile
 
 
 def _begin(session: Session) -> bool:
@@ -606,28 +448,28 @@ def _begin(session: Session) -> bool:
     return begun
 
 
-def _closed(workflow_id: str, ended: Status) -> WorkflowClosed:
-    return WorkflowClosed(f"workflow {workflow_id!r} was {ended} before it took the event")
-
-
-def _check_room(record: Record, progress: Progress, message: Event) -> None:
-    if not progress.room_for(message.payload):
-        raise EventsFull(record.workflow_id)
-
-
 def _refused(message: str) -> PayloadRefused:
     return PayloadRefused(message, brief=message)
 
 
-def _end_of(record: Record) -> float | None:
-    """The end of a workflow's life, as far as it can be read."""
-    try:
-        return Progress.from_json(record.progress).ends_at
-    except StateError:
-        return record.ends_at
+def run_worker(
+    engine: Engine, *, stop: threading.Event | None = None, poll_seconds: float = 0.2, concurrency: int = 8
+) -> None:
+    """Resume whatever is due until told to stop; any number of processes may do so over one store.
 
+        run_worker(Engine([Approval], store=SqliteStore("workflows.db")))
 
-def _long_over(record: Record, now: float) -> bool:
-    """Whether the end of a workflow's life is so long ago that what is left of it is given up."""
-    end = _end_of(record)
-    return end is not None and now >= end + GIVE_UP_SECONDS
+    stop: an event that ends it; without one, SIGTERM and SIGINT do (call it in the main thread then). Steps
+    that run are brought to their end first. poll_seconds: how often the store is asked for due work; a
+    LocalScheduler given to the engine saves that wait for work of this process. concurrency: how many
+    workflows run at once.
+    """
+    stopping = stop or threading.Event()
+    with (
+        ThreadPoolExecutor(concurrency, "stepmark-worker") as executor,
+        stopping_signals(stop, stopping),
+    ):
+        worker = Worker(engine.runtime, engine.resume, executor, concurrency)
+        while not stopping.is_set():
+            if not worker.take_due():
+                worker.pause(poll_seconds, stopping)

@@ -9,9 +9,34 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 if TYPE_CHECKING:
-    from stepmark.runtime.engine import Engine
+    from stepmark.runtime.ledger import Ledger
 
 _log = logging.getLogger("stepmark")
+
+
+class Leases:
+    """The leases of what one engine runs now, each for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._ledgers: set[Ledger] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self._ledgers)
+
+    def add(self, ledger: Ledger) -> None:
+        """Prolong this one too, from now on."""
+        self._ledgers.add(ledger)
+        HEARTBEAT.watch(self)
+
+    def discard(self, ledger: Ledger) -> None:
+        """Prolong this one no more."""
+        self._ledgers.discard(ledger)
+
+    def renew(self) -> None:
+        """Prolong those that are half over."""
+        for ledger in list(self._ledgers):
+            ledger.renew()
 
 
 class Heartbeat:
@@ -22,17 +47,17 @@ class Heartbeat:
     """
 
     def __init__(self) -> None:
-        self._engines: WeakSet[Engine] = WeakSet()
+        self._watched: WeakSet[Leases] = WeakSet()
         self._changed = threading.Condition()
         self._pause: float | None = None  # until the next beat; None: there is no thread
 
-    def watch(self, engine: Engine) -> None:
-        """Keep the engine's leases from now on, until it runs nothing."""
-        seconds = engine.runtime.lease_seconds / 4
+    def watch(self, leases: Leases) -> None:
+        """Keep an engine's leases from now on, until it runs nothing."""
+        seconds = leases.seconds / 4
         if seconds <= 0:
             return
         with self._changed:
-            self._engines.add(engine)
+            self._watched.add(leases)
             if self._pause is None:
                 self._pause = seconds
                 threading.Thread(target=self._beat, name="stepmark-heartbeat", daemon=True).start()
@@ -45,19 +70,19 @@ class Heartbeat:
             with self._changed:
                 while self._changed.wait(self._pause):
                     pass  # told of a shorter lease
-                for engine in [each for each in self._engines if not each.runs_something]:
-                    self._engines.discard(engine)
-                engines = list(self._engines)
-                self._pause = min((each.runtime.lease_seconds / 4 for each in engines), default=None)
+                for idle in [each for each in self._watched if not each]:
+                    self._watched.discard(idle)
+                watched = list(self._watched)
+                self._pause = min((each.seconds / 4 for each in watched), default=None)
                 if self._pause is None:
                     return
-            while engines:
-                _renew(engines.pop())
+            while watched:
+                _renew(watched.pop())
 
 
-def _renew(engine: Engine) -> None:
+def _renew(leases: Leases) -> None:
     try:
-        engine.renew_leases()
+        leases.renew()
     except Exception as error:  # noqa: BLE001 - the other engines' leases must not run out for it
         _log.warning("leases could not be prolonged: %s", type(error).__name__)
 

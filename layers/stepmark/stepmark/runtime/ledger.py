@@ -24,7 +24,7 @@ from stepmark.errors import RetryableError, StateError, VersionConflict, printab
 from stepmark.runtime import owners
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
     from concurrent.futures import Executor
 
     from stepmark.core.record import Event
@@ -66,6 +66,17 @@ class Runtime:
     lease_seconds: float
     budget: Budget
     queued: bool
+    on_parked: Callable[[str, tuple[str, ...]], object] | None = None
+
+    def tell_parked(self, before: Status, record: Record, at: tuple[str, ...]) -> None:
+        """Call the hook once a workflow has become PARKED; what it raises must not stop anything."""
+        if self.on_parked is None or record.status is not Status.PARKED or before is Status.PARKED:
+            return
+        try:
+            self.on_parked(record.workflow_id, at)
+        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+            workflow_id, name = printable(record.workflow_id), type(error).__name__
+            _log.warning("workflow %s: on_parked raised %s", workflow_id, name)
 
     @property
     def keeper(self) -> KeepingScheduler | None:
@@ -95,6 +106,11 @@ class Ledger:
     def held(self) -> bool:
         """Whether this ledger has the lease, as far as it knows."""
         return self._adopted or self.record.lease_owner == self.owner
+
+    @property
+    def next_version(self) -> int:
+        """The version that the next commit writes."""
+        return self.record.version + 1
 
     def create(
         self,
@@ -173,10 +189,14 @@ class Ledger:
         return now + self.runtime.lease_seconds
 
     def _written(self, record: Record, progress: Progress) -> None:
+        before = self.record.status
         self.record = record
         self._adopted = False
         self._timer_moved = False
         self._posted = len(progress.events)
+        if record.status is not before:
+            at = tuple(thread.at for thread in progress.threads.values())
+            self.runtime.tell_parked(before, record, at)
 
     def catch_up(self, progress: Progress) -> bool:
         """After a conflict, or to see whether there is anything new: take over what was posted.
@@ -326,3 +346,12 @@ class Ledger:
 
     def _is_far(self, at: float | None, now: float) -> TypeGuard[float]:
         return self._keeper is not None and at is not None and at - now > self._far
+
+
+def is_leased(runtime: Runtime, record: Record) -> bool:
+    """Whether somebody runs a workflow who, as far as can be seen from here, lives."""
+    if not record.leased(runtime.clock.now()) or record.lease_owner is None:
+        return False
+    # a store of somebody's own may not say
+    on_one_machine = getattr(runtime.store, "on_one_machine", False)
+    return not (on_one_machine and owners.has_died(record.lease_owner))

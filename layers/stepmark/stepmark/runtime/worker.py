@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,9 +13,11 @@ from stepmark.runtime.ledger import Budget
 from stepmark.runtime.scheduler import LocalScheduler
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import threading
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future, ThreadPoolExecutor
 
-    from stepmark.runtime.engine import Engine
+    from stepmark.runtime.ledger import Runtime
 
 _log = logging.getLogger("stepmark")
 
@@ -25,32 +25,21 @@ SLICE = Budget(seconds=2.0)  # after that a workflow goes to the back of the que
 SET_ASIDE_SECONDS = 10.0  # for a workflow that could not be resumed
 
 
-def run_worker(
-    engine: Engine, *, stop: threading.Event | None = None, poll_seconds: float = 0.2, concurrency: int = 8
-) -> None:
-    """Resume whatever is due until told to stop; any number of processes may do so over one store.
+class Worker:
+    """Resumes due workflows, so many at once.
 
-        run_worker(Engine([Approval], store=SqliteStore("workflows.db")))
-
-    stop: an event that ends it; without one, SIGTERM and SIGINT do (call it in the main thread then). Steps
-    that run are brought to their end first. poll_seconds: how often the store is asked for due work; a
-    LocalScheduler given to the engine saves that wait for work of this process. concurrency: how many
-    workflows run at once.
+    resume: called with a workflow's id and what one call may do.
     """
-    stopping = stop or threading.Event()
-    with (
-        ThreadPoolExecutor(concurrency, "stepmark-worker") as executor,
-        _signals(stop, stopping),
-    ):
-        worker = _Worker(engine, executor, concurrency)
-        while not stopping.is_set():
-            if not worker.take_due():
-                worker.pause(poll_seconds, stopping)
 
-
-class _Worker:
-    def __init__(self, engine: Engine, executor: ThreadPoolExecutor, concurrency: int) -> None:
-        self._engine = engine
+    def __init__(
+        self,
+        runtime: Runtime,
+        resume: Callable[[str, Budget], object],
+        executor: ThreadPoolExecutor,
+        concurrency: int,
+    ) -> None:
+        self._runtime = runtime
+        self._resume_workflow = resume
         self._executor = executor
         self._concurrency = concurrency
         self._running: dict[str, Future[None]] = {}
@@ -64,9 +53,8 @@ class _Worker:
         if room <= 0:
             return False
         occupied = self._running.keys() | self._set_aside.keys()
-        runtime = self._engine.runtime
         try:
-            due = runtime.store.due(runtime.clock.now(), self._concurrency + len(occupied))
+            due = self._runtime.store.due(self._runtime.clock.now(), self._concurrency + len(occupied))
         except RetryableError as error:
             _log.warning("the store could not be asked for due work: %s", type(error).__name__)
             return False
@@ -77,7 +65,7 @@ class _Worker:
 
     def _resume(self, workflow_id: str) -> None:
         try:
-            self._engine.resume(workflow_id, SLICE)
+            self._resume_workflow(workflow_id, SLICE)
         except Exception as error:  # noqa: BLE001 - one workflow that can't be resumed must not stop the others
             self._set_aside[workflow_id] = time.monotonic() + SET_ASIDE_SECONDS
             # an older worker may meet a newer deploy's workflows: others will run those
@@ -87,7 +75,7 @@ class _Worker:
 
     def pause(self, seconds: float, stopping: threading.Event) -> None:
         """Wait for the next look at the store."""
-        scheduler = self._engine.runtime.scheduler
+        scheduler = self._runtime.scheduler
         if isinstance(scheduler, LocalScheduler):
             scheduler.pause(seconds)
         else:
@@ -95,7 +83,7 @@ class _Worker:
 
 
 @contextmanager
-def _signals(given: threading.Event | None, stopping: threading.Event) -> Iterator[None]:
+def stopping_signals(given: threading.Event | None, stopping: threading.Event) -> Iterator[None]:
     """Let SIGTERM and SIGINT end the worker, unless the caller has its own way."""
     if given is not None:
         yield

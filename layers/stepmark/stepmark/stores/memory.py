@@ -19,7 +19,7 @@ class MemoryStore:
     engine = Engine([Approval], store=MemoryStore())
     """
 
-    on_one_machine = True  # the engine may judge by a process whether a lease's holder lives
+    on_one_machine = True
 
     def __init__(self) -> None:
         self._records: dict[str, Record] = {}

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 
 
 class Store(Protocol):
-    """Keeps records. Every method may raise StoreUnavailable when it can't tell what happened."""
+    """Keeps records. Every method may raise StoreUnavailable when it can't tell what happened.
+
+    on_one_machine: whether all who use it run on one machine: then the engine judges by a process whether a
+    lease's holder lives. A store that does not say so is taken for one of many machines.
+    """
+
+    on_one_machine: bool
 
     def create(self, record: Record) -> bool:
         """Write a new record; False, and nothing written, when the id is taken."""

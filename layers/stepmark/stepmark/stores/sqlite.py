@@ -60,7 +60,7 @@ class SqliteStore:
     be read or written.
     """
 
-    on_one_machine = True  # the engine may judge by a process whether a lease's holder lives
+    on_one_machine = True
 
     def __init__(self, path: str | Path, *, busy_seconds: float = 10.0) -> None:
         self._lock = Lock()

@@ -1,0 +1,316 @@
+"""What the next commit writes, whole or not at all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stepmark.core.planning import given_up
+from stepmark.core.record import Awaited, Place, Progress, Status, Teardown, Thread, Trouble
+from stepmark.core.shape import build
+from stepmark.core.tree import STOPS, Arrival, Started, arrive
+from stepmark.core.values import settle
+from stepmark.definition.handlers import Handler, Observation, Timeout
+from stepmark.definition.retry import DEFAULT_RETRY
+from stepmark.definition.statements import Wait
+from stepmark.errors import DefinitionError, PermanentError, StateError, UnknownStatement, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stepmark.core.delivery import Delivery, Output
+    from stepmark.core.record import Event, Record
+    from stepmark.core.state import Codec
+    from stepmark.core.tree import Node, Tree
+    from stepmark.definition.retry import Retry
+    from stepmark.definition.workflow import Workflow
+
+
+class Draft:
+    """The state and its tree, where the threads are, and what was sent, as the next commit writes them.
+
+    outbox: what the function that runs has sent to its own workflow. unsaved: something has come from outside
+    (an event, or what a look has found) that is not committed yet.
+    """
+
+    def __init__(self, codec: Codec, record: Record) -> None:
+        self.codec = codec
+        self.outbox: list[Event] = []
+        self.delivery: Delivery | None = None
+        self.reply: Output | None = None  # to that sender, once it is committed
+        self.unsaved = False
+        self._not_begun: set[tuple[str, int, str]] = set()  # setups that have certainly not begun
+        self._looked: set[tuple[str, str]] = set()  # (thread, event) of looks that are not committed yet
+        self._take(record)
+
+    def restart(self, record: Record) -> None:
+        """Draft the committed record again: what was changed and sent since then is dropped.
+
+        What has come from outside stays: the event of a sender who waits, what was looked for, and what was
+        done about the timer.
+        """
+        before = self.progress
+        self._take(record)
+        self.progress.timer = before.timer
+        for key, event in self._looked:
+            thread, was = self.progress.threads.get(key), before.threads.get(key)
+            if thread is not None and was is not None and thread.since == was.since and event in was.awaited:
+                thread.awaited[event] = was.awaited[event]
+        if self.delivery is not None and self.delivery.open:
+            stored = self.progress.event(self.delivery.event.event_id)
+            self.delivery.stored = stored is not None
+            if stored is None:
+                self.progress.events.append(self.delivery.event)
+            else:
+                stored.sender = ""
+                self.delivery.event = stored
+
+    def committed(self) -> None:
+        """The store has it all."""
+        self.unsaved = False
+        self._looked.clear()
+        if self.delivery is not None and self.reply is not None:
+            self.delivery.reply = self.reply
+
+    def forget_looks(self) -> None:
+        """What was looked for and not committed is to be looked for again."""
+        self._looked.clear()
+
+    def _take(self, record: Record) -> None:
+        self.text = record.state
+        self.progress = Progress.from_json(record.progress)
+        self.outbox.clear()
+        self.reply = None
+        self.load()
+
+    # -- the state and its tree -----------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read the state; a class or definition that does not work parks the workflow as it is."""
+        self._state: Workflow | None = None
+        self._tree: Tree | None = None
+        self._broken: StateError | DefinitionError | None = None
+        self.progress.error = self.progress.brief = None
+        try:
+            self._state = self.codec.load(self.text)
+            self._tree = build(self._state)
+        except (StateError, DefinitionError) as error:
+            self._broken = error
+            self.progress.error = text_of(error)
+            self.progress.brief = error.brief
+        else:
+            _resolve_aliases(self.progress, self._tree)
+            self.apply_look_request()
+
+    @property
+    def tree_if_any(self) -> Tree | None:
+        """The tree, or None when the state can't be read, or definition() fails on it."""
+        return self._tree
+
+    @property
+    def tree(self) -> Tree:
+        """The definition on the current state."""
+        if self._tree is None:
+            raise self._broken or DefinitionError("the workflow has no definition")
+        return self._tree
+
+    @property
+    def state_if_any(self) -> Workflow | None:
+        """The state, or None when it can't be read."""
+        return self._state
+
+    @property
+    def state(self) -> Workflow:
+        """The current state."""
+        if self._state is None:
+            raise self._broken or StateError("the workflow has no state")
+        return self._state
+
+    # -- where the threads are ------------------------------------------------------------------------
+
+    def turn(self, key: str) -> None:
+        """A thread has its turn: all others come before its next."""
+        self.progress.threads[key] = self.progress.threads.pop(key)
+
+    def again(self, thread: Thread, node: Node, tree: Tree) -> Node:
+        """The statement that a thread is at in the tree of the changed state."""
+        if tree.shape is self.tree.shape:
+            return node
+        try:
+            return tree.stop(thread.place)
+        except UnknownStatement as error:
+            raise DefinitionError(f"on the state that it left, {error}") from error
+
+    def arrive(self, thread: Thread, start: Callable[[Tree], Node | None], since: int, now: float) -> None:
+        """Take the changed state, and find where the thread goes; since: the version of the next commit."""
+        text, state = self.codec.store(self.state)
+        tree = build(state)
+        arrival, started, result = self._walk(tree, start(tree))
+        if tree.shape is not self.tree.shape:
+            _resolve_aliases(self.progress, tree)
+        self.text, self._state, self._tree = text, state, tree
+        for key, each in started:
+            if each.at is not None:
+                several = len(tree.shape.threads.get(each.go, ())) > 1
+                place = Place(each.at.name, each.go, each.id, several)
+                new = self.progress.threads[key] = Thread(key, place, since)
+                self._enter(new, each.at, now)
+        if arrival.finished:
+            self.close(Status.FINISHED, result)
+        elif arrival.at is None:
+            del self.progress.threads[thread.key]
+            if not self.progress.threads:
+                self.close(Status.FINISHED, None)
+        else:
+            thread.place = thread.place.moved_to(arrival.at.name)
+            thread.since = since
+            thread.trouble = Trouble()
+            self._enter(thread, arrival.at, now)
+
+    def _walk(self, tree: Tree, node: Node | None) -> tuple[Arrival, list[tuple[str, Started]], Any]:
+        """Where a walk from there ends, names for the threads it starts, the result as JSON holds it."""
+        try:
+            arrival = arrive(tree, node)
+        except DefinitionError:
+            raise
+        except Exception as error:
+            brief = f"a condition raised {type(error).__name__}"
+            raise DefinitionError(f"{brief}: {text_of(error)}", brief=brief) from error
+        result = settle(arrival.result, "the result of Finish", StateError) if arrival.finished else None
+        taken = set(self.progress.threads) if arrival.started else set()
+        started: list[tuple[str, Started]] = []
+        for each in arrival.started:
+            key = _thread_key(each, taken)
+            if each.at is not None:
+                taken.add(key)
+            started.append((key, each))
+        return arrival, started, result
+
+    # -- what they wait for ---------------------------------------------------------------------------
+
+    def _enter(self, thread: Thread, node: Node, now: float) -> None:
+        """Note what a thread has to wait for at the statement it has come to."""
+        thread.awaited = {}
+        if node.kind is Wait:
+            for on in node.body:
+                self.expect(thread, on, now)
+
+    def expect(self, thread: Thread, on: Node, now: float) -> None:
+        """Note one event that a thread has to wait for."""
+        handler = self.tree[on].handler
+        if isinstance(handler, Timeout):
+            thread.awaited[on.name] = Awaited(fire_at=now + handler.seconds)
+        elif isinstance(handler, Observation):
+            thread.awaited[on.name] = Awaited()
+        elif isinstance(handler, Handler):
+            thread.awaited[on.name] = Awaited(setup=True)
+            self._not_begun.add((thread.key, thread.since, on.name))
+
+    def begin_setup(self, thread: Thread, event: str) -> None:
+        """From now on the event may have been set up, whatever becomes of this process."""
+        self._not_begun.discard((thread.key, thread.since, event))
+
+    def leave(self, thread: Thread, winner: str | None) -> None:
+        """A thread's Wait is over: whatever may have been set up has to be torn down."""
+        for event, awaited in thread.awaited.items():
+            if awaited.setup and (thread.key, thread.since, event) not in self._not_begun:
+                handled = event == winner
+                self.progress.teardowns.append(
+                    Teardown(thread.key, thread.place, event, thread.since, handled, awaited.data)
+                )
+        thread.awaited = {}
+
+    def observed(self) -> Iterator[tuple[Thread, Node, Observation, Awaited]]:
+        """What the threads look for where they are now."""
+        for thread in self.progress.threads.values():
+            node = self.tree.find(thread.place) if thread.awaited else None
+            for on in () if node is None or node.kind is not Wait else node.body:
+                handler, awaited = self.tree[on].handler, thread.awaited.get(on.name)
+                if isinstance(handler, Observation) and awaited is not None:
+                    yield thread, on, handler, awaited
+
+    def looked(self, thread: Thread, event: str) -> None:
+        """Something has come of a look, which is to be committed."""
+        self._looked.add((thread.key, event))
+        self.unsaved = True
+
+    def apply_look_request(self) -> None:
+        """Somebody asks to look again; what is found is committed together with the fact."""
+        if self.progress.look and self._tree is not None:
+            self.progress.look = False
+            for *_, awaited in self.observed():
+                awaited.done = awaited.data is not None
+
+    # -- endings and failures -------------------------------------------------------------------------
+
+    def close(self, status: Status, result: Any) -> None:
+        """End the workflow: its threads are over, what they waited for is torn down."""
+        for thread in self.progress.threads.values():
+            self.leave(thread, None)
+        self.progress.ended = status
+        self.progress.threads = {}
+        for event in self.progress.events:
+            waits = self.delivery is not None and self.delivery.is_of(event.event_id)
+            if not event.sender and (not waits or (self.delivery is not None and self.delivery.promised)):
+                self.progress.remember(event.event_id, None)  # what its sender was told
+        self.progress.events = []
+        self.progress.result = result
+
+    def close_for_good(self, now: float) -> None:
+        """The end of the workflow's life has come: what could not be torn down for long is given up."""
+        if self.progress.ended is None:
+            self.close(Status.CANCELLED, None)
+        lost = given_up(self.progress, now, broken=self._tree is None)
+        self.progress.teardowns = [each for each in self.progress.teardowns if each not in lost]
+
+    def post_outbox(self) -> None:
+        """What was sent becomes one of the events that are kept."""
+        if self.outbox:
+            if self.progress.ended is None:
+                self.progress.events += self.outbox
+            self.outbox.clear()
+
+    def refuse(self, error: Exception) -> None:
+        """The sender waits in this call: nothing has changed, and the sender is told why."""
+        if self.delivery is not None:
+            self.progress.drop_event(self.delivery.event.event_id)
+            self.delivery.reply = error
+        self.unsaved = False
+
+
+def note_failure(trouble: Trouble, what: str, error: Exception, retry: Retry | None, now: float) -> None:
+    """Note a failure, and when to try again."""
+    trouble.attempt += 1
+    trouble.failed_with(what, error, text_of(error))
+    permanent = isinstance(error, PermanentError)
+    delay = None if permanent else (retry or DEFAULT_RETRY).delay(trouble.attempt, error)
+    trouble.parked = delay is None
+    trouble.retry_at = None if delay is None else now + delay
+
+
+def _resolve_aliases(progress: Progress, tree: Tree) -> None:
+    """Call every place, and every event that is waited for there, what the definition calls it now."""
+    for thread in progress.threads.values():
+        node = tree.find(thread.place)
+        if node is None or node.kind not in STOPS:
+            continue
+        if node.name != thread.at:
+            thread.place = thread.place.moved_to(node.name)
+        if thread.awaited and node.kind is Wait:
+            for on in node.body:
+                for alias in on.aliases:
+                    if alias in thread.awaited:
+                        awaited = thread.awaited[on.name] = thread.awaited.pop(alias)
+                        awaited.named = awaited.named or alias
+
+
+def _thread_key(started: Started, taken: set[str]) -> str:
+    if started.id is not None:
+        key = f"{started.go}[{started.id}]"
+        if key in taken:
+            raise DefinitionError(f"thread {key!r} is still running: give its Go another id")
+        return key
+    key, number = started.go, 1
+    while key in taken:
+        number += 1
+        key = f"{started.go}#{number}"
+    return key

@@ -1,0 +1,385 @@
+"""What each kind of work does: it calls what the user wrote, and changes the draft by what comes of it."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, assert_never
+
+from stepmark.core.delivery import Output
+from stepmark.core.draft import Draft, note_failure
+from stepmark.core.payloads import decode_payload, payload_of
+from stepmark.core.planning import handler_gone
+from stepmark.core.record import Event, Thread, Trouble
+from stepmark.core.shape import build
+from stepmark.core.tree import after, first_of
+from stepmark.core.values import encode, settle
+from stepmark.core.work import (
+    Block,
+    Deliver,
+    End,
+    Expect,
+    Launch,
+    Look,
+    PassGate,
+    RunStep,
+    SetUp,
+    StoreResult,
+    TearDown,
+)
+from stepmark.definition.handlers import Handler, Happened, LookAgain, Observation, Request
+from stepmark.errors import DefinitionError, StateError, UnknownStatement, text_of
+from stepmark.runtime.calls import begin, call
+from stepmark.runtime.context import Activity, StepContext
+from stepmark.runtime.flights import Flight
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from stepmark.core.record import Awaited, Teardown
+    from stepmark.core.tree import Node
+    from stepmark.core.work import AtThread, Work
+    from stepmark.definition.retry import Retry
+    from stepmark.runtime.flights import Flights
+    from stepmark.runtime.ledger import Ledger, Runtime
+
+
+class Actions:
+    """Calls what the user wrote, for each kind of work, and changes the draft by what comes of it."""
+
+    def __init__(self, runtime: Runtime, ledger: Ledger, draft: Draft, flights: Flights) -> None:
+        self._runtime = runtime
+        self._ledger = ledger
+        self._draft = draft
+        self._flights = flights
+
+    def perform(self, work: Work) -> bool:
+        """Do one piece; whether there is something to commit. Raises what a user's function raises."""
+        draft = self._draft
+        match work:
+            case End():
+                draft.close_for_good(self._runtime.clock.now())
+            case TearDown():
+                self._tear_down(self._teardown(work))
+            case Block():
+                _block(draft.progress.threads[work.thread], work)
+            case _:
+                thread = draft.progress.threads[work.thread]
+                return self._perform_at(thread, draft.tree.stop(thread.place), work)
+        return True
+
+    def _perform_at(self, thread: Thread, node: Node, work: AtThread) -> bool:
+        """The same for what a thread has to do where it is."""
+        draft = self._draft
+        match work:
+            case Launch():
+                self._launch(thread, node)
+                return False
+            case Look():
+                return self._look_again(thread, _on(node, work.event))
+            case RunStep():
+                self._change(thread, node, draft.tree[node].action)
+            case PassGate():
+                self._change(thread, node, draft.tree[node].handler or _nothing)
+            case StoreResult():
+                flight, into = self._flights.take(thread.key), draft.tree[node].into
+                self._change(thread, node, partial(self._store_result, flight, into))
+            case Expect():
+                draft.expect(thread, _on(node, work.event), self._runtime.clock.now())
+            case SetUp():
+                self._set_up(thread, _on(node, work.event))
+            case Deliver():
+                self._deliver(thread, node, _on(node, work.event), work)
+            case _:
+                assert_never(work)
+        return True
+
+    # -- what a piece of work is about ----------------------------------------------------------------
+
+    def about(self, work: Work) -> tuple[str, Retry | None]:
+        """How a failure of it is called, and how it is tried again."""
+        tree, progress = self._draft.tree, self._draft.progress
+        if isinstance(work, TearDown):
+            try:
+                _, handler = self._handler_of(self._teardown(work))
+            except UnknownStatement:
+                return f"teardown of event {work.event!r}", None
+            return f"teardown of event {work.event!r}", handler.retry
+        if isinstance(work, End | Block):
+            return "", None
+        node = tree.stop(progress.threads[work.thread].place)
+        if isinstance(work, Deliver | SetUp | Look | Expect):
+            retry = getattr(tree[_on(node, work.event)].handler, "retry", None)
+            before = {SetUp: "setup of event ", Look: "look for event "}.get(type(work))
+            return (work.event if before is None else f"{before}{work.event!r}"), retry
+        return node.name, getattr(tree[node], "retry", None)
+
+    def event_of(self, work: Deliver) -> Event | None:
+        """The event that is delivered, or None for a timer. What a look has found is one without an id."""
+        if work.event_id is not None:
+            return self._draft.progress.event(work.event_id)
+        awaited = self._draft.progress.threads[work.thread].awaited[work.event]
+        if awaited.data is None or awaited.setup:
+            return None
+        at, payload = awaited.data
+        return Event(awaited.named or work.event, payload, None, "", at, awaited.trouble)
+
+    def note(self, work: Work, what: str, error: Exception, retry: Retry | None) -> None:
+        """Note a failure of it, and when to try again."""
+        note_failure(self._trouble_of(work), what, error, retry, self._runtime.clock.now())
+        if isinstance(work, Look):
+            awaited = self._draft.progress.threads[work.thread].awaited[work.event]
+            awaited.fire_at, awaited.done = None, False
+
+    def _trouble_of(self, work: Work) -> Trouble:
+        progress = self._draft.progress
+        if isinstance(work, TearDown):
+            return self._teardown(work).trouble
+        if isinstance(work, End):
+            return Trouble()
+        thread = progress.threads[work.thread]
+        if isinstance(work, SetUp | Look):
+            return thread.awaited[work.event].trouble
+        if isinstance(work, Deliver):
+            event = self.event_of(work)
+            return thread.trouble if event is None else event.trouble
+        return thread.trouble
+
+    def _teardown(self, work: TearDown) -> Teardown:
+        key = (work.thread, work.since, work.event)
+        return next(t for t in self._draft.progress.teardowns if (t.thread, t.since, t.event) == key)
+
+    # -- calling the user's functions -----------------------------------------------------------------
+
+    def _context(
+        self,
+        thread: Thread | Teardown,
+        name: str,
+        trouble: Trouble,
+        purpose: str = "",
+        activity: Activity | None = None,
+    ) -> StepContext:
+        """What a step or handler is told about itself.
+
+        The idempotency key has no name of a statement in it: a deploy may change that between two attempts.
+        """
+        key = thread.key if isinstance(thread, Thread) else thread.thread
+        workflow_id = self._ledger.record.workflow_id
+        return StepContext(
+            workflow_id,
+            key,
+            thread.place.id,
+            name,
+            trouble.attempt + 1,
+            f"{workflow_id}/{key}/{thread.since}{purpose}",
+            activity or Activity(self._runtime.store, self._draft.outbox),
+        )
+
+    def _call(self, function: Callable[[], Any], context: StepContext) -> Any:
+        """Call what the user wrote; what it sends to its own workflow meanwhile waits for the commit."""
+        try:
+            return call(function, context)
+        finally:
+            if context.activity is not None:
+                context.activity.end()
+
+    def _call_read_only(self, function: Callable[[], Any], context: StepContext) -> Any:
+        """The same for what may not change the state."""
+        codec, state = self._draft.codec, self._draft.state
+        before = codec.dump(state)
+        result = self._call(function, context)
+        changed = codec.changed(before, codec.dump(state))
+        if changed is not None:
+            raise StateError(f"it changed field {changed!r}, which only handle() may do")
+        return result
+
+    def _call_read_only_as_json(self, function: Callable[[], Any], context: StepContext) -> Any:
+        """The same, with its result as JSON holds it."""
+        return settle(self._call_read_only(function, context), "what it returned", StateError)
+
+    def _request(self, context: StepContext, data: Any) -> Request:
+        return Request(
+            workflow_id=context.workflow_id,
+            thread=context.thread,
+            event=context.statement,
+            idempotency_key=context.idempotency_key,
+            state=self._draft.state,
+            setup_data=data,
+        )
+
+    # -- steps ----------------------------------------------------------------------------------------
+
+    def _change(self, thread: Thread, node: Node, action: Callable[[], Any]) -> None:
+        """Run what changes the state, and find where the thread goes from there."""
+        draft = self._draft
+        draft.turn(thread.key)
+        self._call(action, self._context(thread, node.name, thread.trouble))
+        start = lambda tree: after(draft.again(thread, node, tree))  # noqa: E731
+        draft.arrive(thread, start, self._ledger.next_version, self._runtime.clock.now())
+
+    def _launch(self, thread: Thread, node: Node) -> None:
+        draft, store = self._draft, self._runtime.store
+        copy = draft.codec.load(draft.text)
+        tree = build(copy)
+        action = tree[tree.stop(thread.place)].action
+        before = draft.codec.dump(copy)
+        activity = Activity(store, None)
+        context = self._context(thread, node.name, thread.trouble, activity=activity)
+        future = begin(action, context, self._runtime.executor)
+        self._flights.add(thread.key, Flight(thread.since, future, activity, copy, before))
+
+    def _store_result(self, flight: Flight, into: str | Callable[[Any], object]) -> object:
+        codec = self._draft.codec
+        result = flight.future.result()
+        changed = codec.changed(flight.before, codec.dump(flight.copy))
+        if changed is not None:
+            raise StateError(
+                f"it changed field {changed!r}, but a step with `into` works on a copy of the state"
+            )
+        if callable(into):
+            return into(result)  # an `async def` is awaited
+        setattr(self._draft.state, into, result)
+        return None
+
+    # -- events ---------------------------------------------------------------------------------------
+
+    def _deliver(self, thread: Thread, node: Node, on: Node, work: Deliver) -> None:
+        """The event (or timer) wins: its handler runs, the thread goes on."""
+        draft, event = self._draft, self.event_of(work)
+        draft.turn(thread.key)
+        output = None if event is None else self._handle(thread, on, event)
+        draft.leave(thread, on.name)
+        start = lambda tree: first_of(_same_event(draft.again(thread, node, tree), on))  # noqa: E731
+        draft.arrive(thread, start, self._ledger.next_version, self._runtime.clock.now())
+        if event is None:
+            return
+        if event.event_id:
+            draft.progress.drop_event(event.event_id)
+        own = draft.delivery if draft.delivery is not None and draft.delivery.is_of(event.event_id) else None
+        # whoever has the lease has stored the event: its sender may come to look for what has become of it
+        if own is None or own.repeatable or self._ledger.held:
+            draft.progress.remember(event.event_id, output)
+        if own is not None:
+            draft.reply = Output(output)
+
+    def _handle(self, thread: Thread, on: Node, event: Event) -> Any:
+        handler = self._draft.tree[on].handler
+        payload = self._decoded(handler, event, on.name)
+        if handler is None:
+            return None
+        purpose = f"/{event.event_id}" if event.event_id else ""
+        context = self._context(thread, on.name, event.trouble, f"/{event.event}{purpose}")
+        function = partial(handler, *payload) if not isinstance(handler, Handler) else None
+        if function is None:
+            awaited = thread.awaited.get(on.name)
+            request = self._request(context, awaited.data if awaited and awaited.setup else None)
+            function = partial(handler.handle, request, *payload)
+        return settle(self._call(function, context), f"the output of event {on.name!r}", StateError)
+
+    def _decoded(self, handler: object, event: Event, name: str) -> tuple[Any, ...]:
+        """The payload as the handler wants it; as it was decoded when it was checked, if it was."""
+        delivery, wanted = self._draft.delivery, payload_of(handler)
+        if delivery is not None and delivery.is_of(event.event_id):
+            for each in delivery.decoded:
+                if each.wanted is wanted:
+                    return each.values
+        return decode_payload(handler, event.payload, name).values
+
+    # -- setup, teardown and look ---------------------------------------------------------------------
+
+    def _set_up(self, thread: Thread, on: Node) -> None:
+        draft, awaited = self._draft, thread.awaited[on.name]
+        handler: Handler = draft.tree[on].handler
+        draft.begin_setup(thread, on.name)
+        draft.turn(thread.key)
+        purpose = f"/{awaited.named or on.name}/setup"
+        context = self._context(thread, on.name, awaited.trouble, purpose)
+        function = partial(handler.setup, self._request(context, None))
+        awaited.data = self._call_read_only_as_json(function, context)
+        awaited.done, awaited.trouble = True, Trouble()
+
+    def _tear_down(self, teardown: Teardown) -> None:
+        """Run one teardown; it has left its thread behind and is retried on its own."""
+        _, handler = self._handler_of(teardown)
+        purpose = f"/{teardown.event}/teardown"
+        context = self._context(teardown, teardown.event, teardown.trouble, purpose)
+        request = self._request(context, teardown.data)
+        self._call_read_only_as_json(partial(handler.teardown, request, teardown.handled), context)
+        self._draft.progress.teardowns.remove(teardown)
+
+    def _handler_of(self, teardown: Teardown) -> tuple[Node, Handler]:
+        tree = self._draft.tree
+        node = tree.find(teardown.place)
+        for on in () if node is None else node.body:
+            handler = getattr(tree[on], "handler", None)
+            if teardown.event in {on.name, *on.aliases} and isinstance(handler, Handler):
+                return on, handler
+        raise UnknownStatement(handler_gone(teardown.event, teardown.place.at))
+
+    def look_on_arrival(self) -> None:
+        """Look for the first time, within the commit that brings a thread to its Wait.
+
+        Only for the holder of the lease: others who may have missed it leave word with the holder.
+        """
+        for thread, on, handler, awaited in list(self._draft.observed()):
+            if not (awaited.done or awaited.trouble.attempt or thread.trouble.parked):
+                try:
+                    self._look(thread, on, handler, awaited)
+                except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+                    now = self._runtime.clock.now()
+                    what = f"look for event {on.name!r}"
+                    note_failure(awaited.trouble, what, error, handler.retry, now)
+                    self._draft.load()
+
+    def _look_again(self, thread: Thread, on: Node) -> bool:
+        """Look; whether that is to be committed now, and not with the delivery of what was found."""
+        self._draft.turn(thread.key)
+        awaited = thread.awaited[on.name]
+        self._look(thread, on, self._draft.tree[on].handler, awaited)
+        return awaited.data is None
+
+    def look_now(self) -> None:
+        """Look for everything once more; an error is the caller's."""
+        for thread, on, handler, awaited in list(self._draft.observed()):
+            if awaited.data is None:
+                self._look(thread, on, handler, awaited)
+
+    def _look(self, thread: Thread, on: Node, handler: Observation, awaited: Awaited) -> None:
+        context = self._context(thread, on.name, awaited.trouble, f"/{awaited.named or on.name}/look")
+        found = self._call_read_only(partial(handler.look, self._request(context, None)), context)
+        payload = None
+        if isinstance(found, Happened):
+            payload = encode(found.payload, f"the payload of event {on.name!r}", StateError)
+        before = (awaited.fire_at, awaited.done)
+        awaited.fire_at = found.at if isinstance(found, LookAgain) else None
+        awaited.done, awaited.trouble = True, Trouble()
+        if payload is not None:
+            awaited.data = [self._runtime.clock.now(), payload]
+        if awaited.data is not None or before != (awaited.fire_at, True):
+            self._draft.looked(thread, on.name)
+
+
+def _nothing() -> None:
+    """What a WaitFor without a handler does."""
+
+
+def _block(thread: Thread, work: Block) -> None:
+    thread.trouble.parked = True
+    if work.error is None:
+        thread.trouble.stopped_with(work.what)
+    else:
+        thread.trouble.failed_with(work.what, work.error, text_of(work.error))
+
+
+def _on(node: Node, event: str) -> Node:
+    """The event of that name at a Wait."""
+    return next(on for on in node.body if on.name == event)
+
+
+def _same_event(node: Node, on: Node) -> Node:
+    """The same event in the tree of the changed state."""
+    for child in node.body:
+        if child.name == on.name:
+            return child
+    raise DefinitionError(
+        f"on the state that it left, the definition has no event {on.name!r} at {node.name!r}"
+    )

@@ -1,0 +1,116 @@
+"""What becomes of an event that this call does not deliver itself, and what is refused before it is tried."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from stepmark.core.delivery import refusal_from
+from stepmark.core.payloads import Decoded, decode_payload
+from stepmark.core.record import Progress
+from stepmark.definition.handlers import Observation, Timeout
+from stepmark.definition.workflow import MAIN
+from stepmark.errors import (
+    EventPending,
+    EventsFull,
+    PayloadRefused,
+    UnknownEvent,
+    UnknownThread,
+    WorkflowClosed,
+    WorkflowNotFound,
+)
+from stepmark.runtime.ledger import LeaseLost, is_leased
+
+if TYPE_CHECKING:
+    from stepmark.core.record import Event, Record, Status
+    from stepmark.core.tree import Tree
+    from stepmark.runtime.ledger import Runtime
+
+_FIRST_PAUSE, _MAX_PAUSE = 0.01, 0.5  # seconds between two looks for an output
+
+
+def check_event(tree: Tree, progress: Progress, workflow_id: str, message: Event) -> list[Decoded]:
+    """Refuse what the definition has no use for; the payload as its handlers want it."""
+    event, thread = message.event, message.thread
+    handlers = [tree[node].handler for node in tree.shape.events.get(event, [])]
+    wanted = [handler for handler in handlers if not isinstance(handler, Timeout | Observation)]
+    if not wanted:
+        why = "fires by itself" if handlers else "is not in its definition"
+        raise UnknownEvent(f"workflow {workflow_id!r}: event {event!r} {why}")
+    if thread is not None and not _is_possible(tree, progress, thread):
+        raise UnknownThread(f"workflow {workflow_id!r} has no thread {thread!r}")
+    decoded: list[Decoded] = []
+    refused: PayloadRefused | None = None
+    for handler in wanted:
+        try:
+            decoded.append(decode_payload(handler, message.payload, event))
+        except PayloadRefused as error:
+            refused = error
+    if refused is not None and not decoded:
+        raise refused
+    return decoded
+
+
+def _is_possible(tree: Tree, progress: Progress, thread: str) -> bool:
+    """Whether a thread of that name runs, or would be started by a Go of the definition as it is now."""
+    if thread == MAIN or thread in progress.threads:
+        return True
+    gos = [(node.name, tree[node].id) for found in tree.shape.threads.values() for node in found]
+    return thread in {name if ident is None else f"{name}[{ident}]" for name, ident in gos}
+
+
+def check_room(workflow_id: str, progress: Progress, message: Event) -> None:
+    """Raise EventsFull when one more event can't be kept."""
+    if not progress.room_for(message.payload):
+        raise EventsFull(workflow_id)
+
+
+def post(runtime: Runtime, record: Record, message: Event) -> None:
+    """Leave an event with the worker that runs the workflow: its next commit finds it."""
+    progress = Progress.from_json(record.progress)  # as it is stored, not as a draft would write it
+    check_room(record.workflow_id, progress, message)
+    progress.events.append(message)
+    _leave(runtime, record, progress)
+
+
+def post_look(runtime: Runtime, record: Record) -> None:
+    """Leave word to look; written even if it was left before, as the worker may already have consumed it."""
+    progress = Progress.from_json(record.progress)
+    progress.look = True
+    _leave(runtime, record, progress)
+
+
+def _leave(runtime: Runtime, record: Record, progress: Progress) -> None:
+    posted = replace(record, version=record.version + 1, progress=progress.to_json())
+    runtime.store.commit(posted, record.version)
+
+
+def await_output(runtime: Runtime, workflow_id: str, message: Event) -> Any:
+    """Wait for what another worker makes of an event; LeaseLost when it has left the event behind."""
+    clock = runtime.clock
+    pause = _FIRST_PAUSE
+    while True:
+        record = runtime.store.load(workflow_id)
+        if record is None:
+            raise WorkflowNotFound(f"there is no workflow {workflow_id!r}")
+        progress = Progress.from_json(record.progress)
+        if message.event_id in progress.outputs:
+            return progress.outputs[message.event_id]
+        if message.sender in progress.outputs:
+            raise refusal_from(progress.outputs[message.sender])
+        if progress.ended is not None:
+            raise closed_before(workflow_id, progress.ended)
+        stored = progress.event(message.event_id)
+        if stored is not None and not stored.trouble.attempt and not is_leased(runtime, record):
+            raise LeaseLost(workflow_id)
+        if clock.now() >= message.until:
+            raise EventPending(
+                f"workflow {workflow_id!r} has not handled the event yet: repeat with the same event_id"
+            )
+        clock.sleep(pause)
+        pause = min(pause * 2, _MAX_PAUSE)
+
+
+def closed_before(workflow_id: str, ended: Status) -> WorkflowClosed:
+    """The error for an event that came too late."""
+    return WorkflowClosed(f"workflow {workflow_id!r} was {ended} before it took the event")
