@@ -6,11 +6,11 @@ Looks at the workflow table of a deployed stack, in the account and region of th
 definitions of this checkout. A stack that is not there yet holds no journeys.
 """
 
+import subprocess
 import sys
 
 import boto3
 from botocore.exceptions import ClientError
-from stepmark import cli
 
 REGISTRY = "journeys.registry:JOURNEYS"
 
@@ -22,7 +22,8 @@ def main(stack_name: str) -> int:
         region = boto3.Session().region_name
         print(f"stack {stack_name} is not in {region}, or has no journeys: nothing to check")
         return 0
-    return cli.main(["check", "--all", "--store", f"dynamodb:{table}", REGISTRY])
+    command = ["check", "--all", "--store", f"dynamodb:{table}", REGISTRY]
+    return subprocess.run([sys.executable, "-m", "stepmark", *command], check=False).returncode  # noqa: S603 - its own name
 
 
 def _workflow_table(stack_name: str) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from stepmark import Budget, Engine, Status
+from stepmark import Budget, Engine
 from stepmark.dynamodb import DynamoDBStore
 from stepmark.sqs import SqsScheduler, Timers
 
@@ -15,8 +15,6 @@ from journeys.reporting import report_parked
 from journeys.settings import EngineSettings
 
 if TYPE_CHECKING:
-    from stepmark.core.record import Record
-
     from journeys.journey import Journey
 
 # Steps run in run_journey alone; none begins after 10 s, when the queue takes the rest.
@@ -26,21 +24,6 @@ NO_STEPS = Budget(steps=0)
 # Longer than a function may run: a lease that is over belongs to one that is dead.
 LEASE_SECONDS = 35
 CALLBACK_SECONDS = 5
-
-
-class WorkflowStore(DynamoDBStore):
-    """The workflow table, which tells operators of each workflow that it parks, whoever has run it."""
-
-    def create(self, record: Record) -> bool:
-        created = super().create(record)
-        if created and record.status is Status.PARKED:
-            report_parked(record)
-        return created
-
-    def commit(self, record: Record, expected_version: int) -> None:
-        super().commit(record, expected_version)
-        if record.status is Status.PARKED:
-            report_parked(record)
 
 
 def class_of(journey: str) -> type[Journey] | None:
@@ -54,12 +37,13 @@ def engine() -> Engine:
     settings = EngineSettings.from_environment()
     return Engine(
         JOURNEYS,
-        store=WorkflowStore(settings.table_name, aws.dynamodb(), keep_seconds=settings.keep_seconds),
+        store=DynamoDBStore(settings.table_name, aws.dynamodb(), keep_seconds=settings.keep_seconds),
         scheduler=scheduler(),
         lease_seconds=LEASE_SECONDS,
         budget=NO_STEPS,
         callback_seconds=CALLBACK_SECONDS,
         queued=True,
+        on_parked=report_parked,
     )
 
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 from traceback import extract_tb
 from typing import TYPE_CHECKING
 
-from stepmark import StateError
-from stepmark.core.record import Progress
-
 from conversation.observability import count, logger
 from journeys.names import conversation_id_of
 
 if TYPE_CHECKING:
     from stepmark import Snapshot
-    from stepmark.core.record import Record
 
 
 def about(workflow_id: str) -> None:
@@ -27,13 +23,9 @@ def report(snapshot: Snapshot) -> None:
     logger.info("journey", status=snapshot.status, at=at)
 
 
-def report_parked(record: Record) -> None:
+def report_parked(workflow_id: str, at: tuple[str, ...]) -> None:  # noqa: ARG001 - about() has said which
     """Log and count that a workflow now waits for a person to repair it; `stepmark show` has its error."""
-    try:
-        at = sorted(thread.at for thread in Progress.from_json(record.progress).threads.values())
-    except StateError:
-        at = []  # nobody can read where it is
-    logger.error("journey parked", at=at)
+    logger.error("journey parked", at=sorted(at))
     count("JourneyParked")
 
 

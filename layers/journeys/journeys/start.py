@@ -14,10 +14,14 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from pydantic import TypeAdapter, ValidationError
-from stepmark import DefinitionError, StateError, describe
-from stepmark.core.payloads import faults_of
-from stepmark.core.state import codec_of
+from stepmark import (
+    DefinitionError,
+    PayloadRefused,
+    StateError,
+    describe,
+    state_to_json,
+    workflow_from_json,
+)
 
 from conversation.errors import InvalidRequest, RequestTooLarge
 from conversation.store import conversations
@@ -65,17 +69,15 @@ def _journey(cls: type[Journey], conversation_id: str, fields: Mapping[str, obje
         raise InvalidRequest(f"send no other fields than {', '.join(sorted(known))}")
     values = json.dumps({**fields, "conversation_id": conversation_id})
     try:
-        journey: Journey = TypeAdapter(cls).validate_json(values, strict=True)
-    except ValidationError as error:
-        _, faults = faults_of(error)
-        raise InvalidRequest(faults) from error
-    return journey
+        return workflow_from_json(cls, values)
+    except PayloadRefused as error:
+        raise InvalidRequest(error.brief or "send values of the fields' types") from error
 
 
 def _check(journey: Journey, fields: Mapping[str, object]) -> None:
     """Refuse values with which a journey can't begin, as the engine would: before anything is written."""
     try:
-        text, _ = codec_of(type(journey)).store(journey)
+        text = state_to_json(journey)
         describe(journey)
     except (StateError, DefinitionError) as error:
         if not fields:

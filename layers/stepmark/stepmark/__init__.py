@@ -11,6 +11,7 @@ from stepmark.core.diagram import to_mermaid
 from stepmark.core.positions import LivePosition
 from stepmark.core.record import Record, Status
 from stepmark.core.snapshot import Snapshot, ThreadSnapshot
+from stepmark.core.starting import state_to_json, workflow_from_json
 from stepmark.definition.handlers import Handler, Happened, LookAgain, Observation, Request, Timeout
 from stepmark.definition.retry import Retry
 from stepmark.definition.statements import (
@@ -64,8 +65,7 @@ from stepmark.runtime.scheduler import LocalScheduler, Scheduler
 from stepmark.stores.memory import MemoryStore
 from stepmark.stores.protocol import Store
 from stepmark.stores.sqlite import SqliteStore
-
-__version__ = "0.1.0"
+from stepmark.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from stepmark.dynamodb import DynamoDBStore as DynamoDBStore
@@ -140,7 +140,9 @@ __all__ = [
     "describe",
     "live_positions",
     "run_worker",
+    "state_to_json",
     "to_mermaid",
+    "workflow_from_json",
 ]
 
 

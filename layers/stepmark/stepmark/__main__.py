@@ -1,8 +1,6 @@
 """`python -m stepmark` is the command `stepmark`."""
 
-import sys
-
-from stepmark.cli import main
+from runpy import run_module
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_module("stepmark.cli", run_name="__main__", alter_sys=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from stepmark import __version__
 from stepmark.core.check import Problem, check
 from stepmark.core.describe import describe
 from stepmark.core.diagram import to_mermaid
@@ -30,6 +29,7 @@ from stepmark.runtime.engine import Engine, run_worker
 from stepmark.runtime.ledger import Budget
 from stepmark.runtime.live import check_store
 from stepmark.stores.sqlite import SqliteStore
+from stepmark.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -70,9 +70,9 @@ def open_store(url: str, *, new: bool = False) -> Store:
     scheme, _, rest = url.partition(":")
     if scheme == "dynamodb" and rest:
         try:
-            from stepmark import DynamoDBStore  # noqa: PLC0415 - botocore is there only with stepmark[aws]
+            from stepmark.dynamodb import DynamoDBStore  # noqa: PLC0415 - botocore comes with stepmark[aws]
         except ImportError as error:
-            raise _UsageError(str(error)) from error
+            raise _UsageError("DynamoDBStore needs botocore: pip install 'stepmark[aws]'") from error
         return DynamoDBStore(rest)
     if scheme != "sqlite" or not rest:
         raise _UsageError(f"{url!r} is no store: give sqlite:PATH or dynamodb:TABLE")
@@ -260,55 +260,60 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="stepmark", description="Look at durable workflows and repair them.")
     parser.add_argument("--version", action="version", version=f"stepmark {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_views(commands)
+    _add_repairs(commands)
+    one = _add(commands, "worker", _worker, "run what is due until stopped", store=True)
+    one.add_argument("workflow", nargs="+", metavar="MODULE:CLASS")
+    return parser
 
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str, *, store: bool) -> Any:
-        added = commands.add_parser(name, help=text, description=text)
-        added.set_defaults(run=run)
-        added.add_argument(
-            "--store",
-            required=store,
-            metavar="URL",
-            help="for example sqlite:workflows.db, or dynamodb:TABLE",
-        )
-        return added
 
-    one = command("describe", _describe, "print a workflow class as JSON", store=False)
+def _add(
+    commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str, *, store: bool
+) -> Any:
+    added = commands.add_parser(name, help=text, description=text)
+    added.set_defaults(run=run)
+    url = "for example sqlite:workflows.db, or dynamodb:TABLE"
+    added.add_argument("--store", required=store, metavar="URL", help=url)
+    return added
+
+
+def _add_views(commands: Any) -> None:
+    one = _add(commands, "describe", _describe, "print a workflow class as JSON", store=False)
     one.add_argument("workflow", metavar="MODULE:CLASS")
 
-    one = command("diagram", _diagram, "print a workflow class as a Mermaid flowchart", store=False)
+    one = _add(commands, "diagram", _diagram, "print a workflow class as a Mermaid flowchart", store=False)
     one.add_argument("workflow", metavar="MODULE:CLASS")
     one.add_argument("--workflow-id", metavar="ID", help="mark where this workflow is")
 
-    one = command("list", _list, "list the workflows that are not over", store=True)
+    one = _add(commands, "list", _list, "list the workflows that are not over", store=True)
     one.add_argument("--name", help="only workflows of this name")
     opened = [str(status) for status in Status if not status.closed]
     one.add_argument("--status", choices=opened, help="only those")
 
-    one = command("show", _show, "print one workflow as JSON", store=True)
+    one = _add(commands, "show", _show, "print one workflow as JSON", store=True)
     one.add_argument("workflow_id", metavar="ID")
     one.add_argument("workflow", nargs="*", metavar="MODULE:CLASS", help="to see the events it waits for")
 
-    one = command("check", _check, "list the live workflows that these definitions would park", store=True)
+    text = "list the live workflows that these definitions would park"
+    one = _add(commands, "check", _check, text, store=True)
     one.add_argument("workflow", nargs="+", metavar="MODULE:CLASS")
     one.add_argument("--all", action="store_true", help="list the live workflows of all other classes too")
 
+
+def _add_repairs(commands: Any) -> None:
     repairs = (
         ("retry", _retry, "give a workflow that is parked its attempts back"),
         ("move", _move, "put a thread at another statement"),
         ("cancel", _cancel, "end a workflow and tear down what it waits for"),
     )
     for name, run, text in repairs:
-        one = command(name, run, text, store=True)
+        one = _add(commands, name, run, text, store=True)
         one.add_argument("workflow_id", metavar="ID")
         if name == "move":
             one.add_argument("thread", metavar="THREAD", help='"main", or what `show` says')
             one.add_argument("to", metavar="STATEMENT")
         one.add_argument("workflow", nargs="+", metavar="MODULE:CLASS")
         one.add_argument("--here", action="store_true", help="go on in this process, not in a worker")
-
-    one = command("worker", _worker, "run what is due until stopped", store=True)
-    one.add_argument("workflow", nargs="+", metavar="MODULE:CLASS")
-    return parser
 
 
 if __name__ == "__main__":

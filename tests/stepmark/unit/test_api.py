@@ -19,6 +19,8 @@ CONTRACT = {
     "to_mermaid",
 }  # fmt: skip
 MORE = {
+    "state_to_json",
+    "workflow_from_json",
     "Budget", "Clock", "DefinitionError", "DoNotRetry", "EventPending", "EventsFull",
     "HandlerFailed", "Happened", "LivePosition", "LocalScheduler", "LookAgain", "Observation",
     "PayloadRefused", "PayloadTooLarge", "PermanentError",

@@ -9,18 +9,20 @@ from stepmark.core.record import Awaited, Place, Progress, Status, Teardown, Thr
 from stepmark.core.shape import build
 from stepmark.core.tree import STOPS, Arrival, Started, arrive
 from stepmark.core.values import settle
+from stepmark.core.work import End
 from stepmark.definition.handlers import Handler, Observation, Timeout
 from stepmark.definition.retry import DEFAULT_RETRY
 from stepmark.definition.statements import Wait
 from stepmark.errors import DefinitionError, PermanentError, StateError, UnknownStatement, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from stepmark.core.delivery import Delivery, Output
     from stepmark.core.record import Event, Record
     from stepmark.core.state import Codec
     from stepmark.core.tree import Node, Tree
+    from stepmark.core.work import Work
     from stepmark.definition.retry import Retry
     from stepmark.definition.workflow import Workflow
 
@@ -261,6 +263,15 @@ class Draft:
             self.close(Status.CANCELLED, None)
         lost = given_up(self.progress, now, broken=self._tree is None)
         self.progress.teardowns = [each for each in self.progress.teardowns if each not in lost]
+
+    def park_crashing(self, works: Iterable[Work]) -> None:
+        """Whoever runs the workflow has died again and again: park the threads that have something to do."""
+        crashes = self.progress.crashes
+        for work in list(works):
+            if not isinstance(work, End):
+                thread = self.progress.threads[work.thread]
+                thread.trouble = Trouble(crashes, parked=True)
+                thread.trouble.stopped_with(f"{thread.at}: the process has died {crashes} times in a row")
 
     def post_outbox(self) -> None:
         """What was sent becomes one of the events that are kept."""

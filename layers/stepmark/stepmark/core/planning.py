@@ -113,7 +113,7 @@ def check_handlers(tree: Tree, thread: Thread, node: Node) -> None:
     """Refuse a position where something was set up that the definition can no longer tear down."""
     for name, awaited in thread.awaited.items():
         if awaited.setup and not _has_handler(tree, node, name):
-            raise UnknownStatement(f"{handler_gone(name, thread.at)}, which has been set up")
+            raise UnknownStatement(f"{_handler_gone(name, thread.at)}, which has been set up")
 
 
 def _has_handler(tree: Tree, node: Node, name: str) -> bool:
@@ -122,8 +122,17 @@ def _has_handler(tree: Tree, node: Node, name: str) -> bool:
     return any(name in {on.name, *on.aliases} and isinstance(tree[on].handler, Handler) for on in node.body)
 
 
-def handler_gone(event: str, at: str) -> str:
-    """The words for a Handler that is needed, and that the definition no longer has."""
+def handler_of(tree: Tree, teardown: Teardown) -> Handler:
+    """The Handler that a teardown needs; UnknownStatement when the definition no longer has it."""
+    node = tree.find(teardown.place)
+    for on in () if node is None else node.body:
+        handler = getattr(tree[on], "handler", None)
+        if teardown.event in {on.name, *on.aliases} and isinstance(handler, Handler):
+            return handler
+    raise UnknownStatement(_handler_gone(teardown.event, teardown.place.at))
+
+
+def _handler_gone(event: str, at: str) -> str:
     return f"the definition no longer has the handler of event {event!r} at {at!r}"
 
 
@@ -256,3 +265,8 @@ def times_ahead(progress: Progress, now: float) -> list[float]:
         elif progress.teardowns:
             times.append(progress.ends_at + GIVE_UP_SECONDS)
     return [at for at in times if at is not None and at > now]
+
+
+def due_at(progress: Progress, now: float, *, work_left: bool) -> float | None:
+    """When a worker must look again: now if the budget has left work, else at a timer or retry."""
+    return now if work_left else min(times_ahead(progress, now), default=None)

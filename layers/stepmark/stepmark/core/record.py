@@ -95,6 +95,11 @@ class Trouble:
         """Whether the work may be tried now."""
         return not self.parked and (self.retry_at is None or self.retry_at <= now)
 
+    def forgive(self) -> None:
+        """Give the work all its attempts back."""
+        self.attempt, self.retry_at, self.parked = 0, None, False
+        self.error = self.brief = None
+
     def failed_with(self, place: str, error: Exception, text: str) -> None:
         """Note an exception, and what it says, as the last error."""
         begin = f"{place}: {type(error).__name__}"

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepmark.core.positions import positions_of
+from stepmark.core.record import Progress
+from stepmark.core.shape import build
+from stepmark.core.state import codec_of
 from stepmark.core.values import read_or_none
 from stepmark.definition.statements import Wait
+from stepmark.errors import DefinitionError, StateError
 
 if TYPE_CHECKING:
     from stepmark.core.positions import LivePosition
-    from stepmark.core.record import Progress, Record, Status, Thread
+    from stepmark.core.record import Record, Status, Thread
     from stepmark.core.tree import Tree
+    from stepmark.definition.workflow import Workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,3 +125,18 @@ def _thread(thread: Thread, tree: Tree | None) -> ThreadSnapshot:
         due_at=min((at for at in times if at is not None), default=None),
         brief=thread.trouble.brief_error(thread.at),
     )
+
+
+def read_snapshot(record: Record, cls: type[Workflow] | None) -> Snapshot:
+    """A record as a Snapshot, whether or not somebody has its class: it is shown as far as that goes."""
+    try:
+        progress = Progress.from_json(record.progress)
+    except StateError as error:
+        progress = Progress(error=str(error), ends_at=record.ends_at)
+    state: Any = read_or_none(record.state)
+    tree = None
+    if cls is not None:
+        with suppress(StateError, DefinitionError):
+            state = codec_of(cls).load(record.state)
+            tree = build(state)
+    return snapshot_of(record, progress, state, tree)

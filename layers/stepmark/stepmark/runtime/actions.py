@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from stepmark.core.delivery import Output
 from stepmark.core.draft import Draft, note_failure
 from stepmark.core.payloads import decode_payload, payload_of
-from stepmark.core.planning import handler_gone
+from stepmark.core.planning import handler_of
 from stepmark.core.record import Event, Thread, Trouble
 from stepmark.core.shape import build
 from stepmark.core.tree import after, first_of
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stepmark.core.tree import Node
     from stepmark.core.work import AtThread, Work
     from stepmark.definition.retry import Retry
+    from stepmark.definition.workflow import Workflow
     from stepmark.runtime.flights import Flights
     from stepmark.runtime.ledger import Ledger, Runtime
 
@@ -100,7 +101,7 @@ class Actions:
         tree, progress = self._draft.tree, self._draft.progress
         if isinstance(work, TearDown):
             try:
-                _, handler = self._handler_of(self._teardown(work))
+                handler = handler_of(tree, self._teardown(work))
             except UnknownStatement:
                 return f"teardown of event {work.event!r}", None
             return f"teardown of event {work.event!r}", handler.retry
@@ -196,16 +197,6 @@ class Actions:
         """The same, with its result as JSON holds it."""
         return settle(self._call_read_only(function, context), "what it returned", StateError)
 
-    def _request(self, context: StepContext, data: Any) -> Request:
-        return Request(
-            workflow_id=context.workflow_id,
-            thread=context.thread,
-            event=context.statement,
-            idempotency_key=context.idempotency_key,
-            state=self._draft.state,
-            setup_data=data,
-        )
-
     # -- steps ----------------------------------------------------------------------------------------
 
     def _change(self, thread: Thread, node: Node, action: Callable[[], Any]) -> None:
@@ -271,7 +262,9 @@ class Actions:
         function = partial(handler, *payload) if not isinstance(handler, Handler) else None
         if function is None:
             awaited = thread.awaited.get(on.name)
-            request = self._request(context, awaited.data if awaited and awaited.setup else None)
+            request = _request(
+                context, self._draft.state, awaited.data if awaited and awaited.setup else None
+            )
             function = partial(handler.handle, request, *payload)
         return settle(self._call(function, context), f"the output of event {on.name!r}", StateError)
 
@@ -293,27 +286,18 @@ class Actions:
         draft.turn(thread.key)
         purpose = f"/{awaited.named or on.name}/setup"
         context = self._context(thread, on.name, awaited.trouble, purpose)
-        function = partial(handler.setup, self._request(context, None))
+        function = partial(handler.setup, _request(context, self._draft.state, None))
         awaited.data = self._call_read_only_as_json(function, context)
         awaited.done, awaited.trouble = True, Trouble()
 
     def _tear_down(self, teardown: Teardown) -> None:
         """Run one teardown; it has left its thread behind and is retried on its own."""
-        _, handler = self._handler_of(teardown)
+        handler = handler_of(self._draft.tree, teardown)
         purpose = f"/{teardown.event}/teardown"
         context = self._context(teardown, teardown.event, teardown.trouble, purpose)
-        request = self._request(context, teardown.data)
+        request = _request(context, self._draft.state, teardown.data)
         self._call_read_only_as_json(partial(handler.teardown, request, teardown.handled), context)
         self._draft.progress.teardowns.remove(teardown)
-
-    def _handler_of(self, teardown: Teardown) -> tuple[Node, Handler]:
-        tree = self._draft.tree
-        node = tree.find(teardown.place)
-        for on in () if node is None else node.body:
-            handler = getattr(tree[on], "handler", None)
-            if teardown.event in {on.name, *on.aliases} and isinstance(handler, Handler):
-                return on, handler
-        raise UnknownStatement(handler_gone(teardown.event, teardown.place.at))
 
     def look_on_arrival(self) -> None:
         """Look for the first time, within the commit that brings a thread to its Wait.
@@ -345,7 +329,9 @@ class Actions:
 
     def _look(self, thread: Thread, on: Node, handler: Observation, awaited: Awaited) -> None:
         context = self._context(thread, on.name, awaited.trouble, f"/{awaited.named or on.name}/look")
-        found = self._call_read_only(partial(handler.look, self._request(context, None)), context)
+        found = self._call_read_only(
+            partial(handler.look, _request(context, self._draft.state, None)), context
+        )
         payload = None
         if isinstance(found, Happened):
             payload = encode(found.payload, f"the payload of event {on.name!r}", StateError)
@@ -356,6 +342,17 @@ class Actions:
             awaited.data = [self._runtime.clock.now(), payload]
         if awaited.data is not None or before != (awaited.fire_at, True):
             self._draft.looked(thread, on.name)
+
+
+def _request(context: StepContext, state: Workflow, data: Any) -> Request:
+    return Request(
+        workflow_id=context.workflow_id,
+        thread=context.thread,
+        event=context.statement,
+        idempotency_key=context.idempotency_key,
+        state=state,
+        setup_data=data,
+    )
 
 
 def _nothing() -> None:

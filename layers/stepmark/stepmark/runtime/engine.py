@@ -5,20 +5,17 @@ from __future__ import annotations
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Self
 
 from stepmark.core.delivery import Answered, Closed, JoinsCommit, Output, Posted, Sender, meet
 from stepmark.core.record import MAX_EVENT_BYTES, Event, Place, Progress, Record, Status, Thread
-from stepmark.core.shape import build
-from stepmark.core.snapshot import Snapshot, snapshot_of
+from stepmark.core.snapshot import read_snapshot
 from stepmark.core.state import codec_of
 from stepmark.core.values import encode, read_or_none
 from stepmark.definition.workflow import MAIN, check_start, is_text
 from stepmark.errors import (
-    DefinitionError,
     PayloadRefused,
     PayloadTooLarge,
     RetryableError,
@@ -35,8 +32,8 @@ from stepmark.runtime.clock import Clock, SystemClock
 from stepmark.runtime.context import activity_in
 from stepmark.runtime.heartbeat import Leases
 from stepmark.runtime.ledger import Budget, LeaseLost, Runtime, is_leased
-from stepmark.runtime.senders import await_output, check_event, check_room, closed_before, post, post_look
-from stepmark.runtime.session import Session
+from stepmark.runtime.senders import await_output, check_event, closed_before, join_commit, post, post_look
+from stepmark.runtime.session import Session, snapshot_after
 from stepmark.runtime.unreadable import close_unread, is_long_over, put_aside
 from stepmark.runtime.worker import Worker, stopping_signals
 
@@ -44,13 +41,94 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from stepmark.core.delivery import Delivery
+    from stepmark.core.snapshot import Snapshot
     from stepmark.definition.workflow import Workflow
-    from stepmark.runtime.context import Activity
     from stepmark.runtime.scheduler import Scheduler
     from stepmark.stores.protocol import Store
 
 
-class Engine:
+class _Sessions:
+    """Loads workflows, and lets sessions run them: what an engine's methods are made of."""
+
+    def __init__(self, workflows: Iterable[type[Workflow]], runtime: Runtime) -> None:
+        self.runtime = runtime
+        self._leases = Leases(runtime.lease_seconds)
+        self._classes: dict[str, type[Workflow]] = {}
+        for cls in workflows:
+            name = cls.__workflow_name__
+            if self._classes.setdefault(name, cls) is not cls:
+                raise ValueError(f"two workflow classes are called {name!r}: give one of them another name")
+            codec_of(cls)
+
+    def _snapshot(self, record: Record) -> Snapshot:
+        return read_snapshot(record, self._classes.get(record.workflow))
+
+    def _load(self, workflow_id: str) -> Record:
+        record = self.runtime.store.load(workflow_id)
+        if record is None:
+            raise WorkflowNotFound(f"there is no workflow {workflow_id!r}")
+        return record
+
+    def _class_of(self, name: str) -> type[Workflow]:
+        cls = self._classes.get(name)
+        if cls is None:
+            raise UnknownWorkflow(f"this engine has no workflow class {name!r}: give it to Engine(...)")
+        return cls
+
+    def _session(self, record: Record, budget: Budget | None = None) -> Session | None:
+        """A session, or None when nobody can have one: the progress can't be read, or the class is gone.
+
+        A class that this engine does not have may well be another's: it counts as gone when the workflow
+        should have been over for long. Raises UnknownWorkflow until then.
+        """
+        if record.workflow not in self._classes and is_long_over(record, self.runtime.clock.now()):
+            return None
+        try:
+            return Session(self.runtime, self._class_of(record.workflow), record, budget)
+        except StateError:
+            return None
+
+    def _readable(self, record: Record) -> Session:
+        """A session for what needs one; UnknownWorkflow or StateError when there can be none."""
+        return Session(self.runtime, self._class_of(record.workflow), record)
+
+    def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> Snapshot:
+        """Let a session run, and return what it committed; one that loses its lease is left to another."""
+        self._leases.add(session.ledger)
+        try:
+            run()
+        except (VersionConflict, LeaseLost) as error:
+            session.ledger.mend_timer()
+            if isinstance(error, LeaseLost) and quiet:
+                return self._snapshot(self._load(session.workflow_id))
+            raise
+        else:
+            return snapshot_after(session)
+        finally:
+            session.flights.drop_all()
+            self._leases.discard(session.ledger)
+            session.ledger.leave()
+
+    def _session_alone(self, workflow_id: str) -> Session:
+        record = self._load(workflow_id)
+        session = self._readable(record)
+        if session.over:
+            self._alone(session, session.cancel)
+            session = self._readable(self._load(workflow_id))
+        elif is_leased(self.runtime, record):
+            raise WorkflowBusy(f"another worker runs workflow {workflow_id!r} now: try again")
+        return session
+
+    def _alone(self, session: Session, run: Callable[[], None]) -> Snapshot:
+        try:
+            return self._attend(session, run)
+        except VersionConflict as error:
+            raise WorkflowBusy(
+                f"workflow {session.workflow_id!r} has changed meanwhile: try again"
+            ) from error
+
+
+class Engine(_Sessions):
     """Runs workflows of the given classes over a store.
 
         engine = Engine([Approval], store=SqliteStore("workflows.db"))
@@ -90,16 +168,9 @@ class Engine:
         queued: bool = False,
         on_parked: Callable[[str, tuple[str, ...]], object] | None = None,
     ) -> None:
-        self._classes: dict[str, type[Workflow]] = {}
-        for cls in workflows:
-            name = cls.__workflow_name__
-            if self._classes.setdefault(name, cls) is not cls:
-                raise ValueError(f"two workflow classes are called {name!r}: give one of them another name")
-            codec_of(cls)
         self._callback_seconds = callback_seconds
         self._executor = ThreadPoolExecutor(parallel, thread_name_prefix="stepmark")
-        self._leases = Leases(lease_seconds)
-        self.runtime = Runtime(
+        runtime = Runtime(
             store,
             scheduler,
             clock or SystemClock(),
@@ -109,6 +180,7 @@ class Engine:
             queued,
             on_parked,
         )
+        super().__init__(workflows, runtime)
 
     def __enter__(self) -> Self:
         return self
@@ -149,7 +221,7 @@ class Engine:
         progress = Progress(threads={MAIN: Thread(MAIN, Place(""))}, ends_at=end).to_json()
         empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)
         session = Session(self.runtime, cls, empty)
-        if not _begin(session):
+        if not session.begin():
             existing = self._load(workflow_id)
             if existing.workflow != name:
                 raise WorkflowExists(f"workflow {workflow_id!r} exists and is no {name!r}: choose another id")
@@ -296,71 +368,7 @@ class Engine:
         """Prolong the leases of the workflows this engine runs now; the heartbeat does so."""
         self._leases.renew()
 
-    # -- how it is done -------------------------------------------------------------------------------
-
-    def _load(self, workflow_id: str) -> Record:
-        record = self.runtime.store.load(workflow_id)
-        if record is None:
-            raise WorkflowNotFound(f"there is no workflow {workflow_id!r}")
-        return record
-
-    def _class_of(self, name: str) -> type[Workflow]:
-        cls = self._classes.get(name)
-        if cls is None:
-            raise UnknownWorkflow(f"this engine has no workflow class {name!r}: give it to Engine(...)")
-        return cls
-
-    def _session(self, record: Record, budget: Budget | None = None) -> Session | None:
-        """A session, or None when nobody can have one: the progress can't be read, or the class is gone.
-
-        A class that this engine does not have may well be another's: it counts as gone when the workflow
-        should have been over for long. Raises UnknownWorkflow until then.
-        """
-        if record.workflow not in self._classes and is_long_over(record, self.runtime.clock.now()):
-            return None
-        try:
-            return Session(self.runtime, self._class_of(record.workflow), record, budget)
-        except StateError:
-            return None
-
-    def _readable(self, record: Record) -> Session:
-        """A session for what needs one; UnknownWorkflow or StateError when there can be none."""
-        return Session(self.runtime, self._class_of(record.workflow), record)
-
-    def _attend(self, session: Session, run: Callable[[], None], *, quiet: bool = True) -> Snapshot:
-        """Let a session run, and return what it committed; one that loses its lease is left to another."""
-        self._leases.add(session.ledger)
-        try:
-            run()
-        except (VersionConflict, LeaseLost) as error:
-            session.ledger.mend_timer()
-            if isinstance(error, LeaseLost) and quiet:
-                return self.get(session.workflow_id)
-            raise
-        else:
-            return session.snapshot()
-        finally:
-            session.flights.drop_all()
-            self._leases.discard(session.ledger)
-            session.ledger.leave()
-
-    def _session_alone(self, workflow_id: str) -> Session:
-        record = self._load(workflow_id)
-        session = self._readable(record)
-        if session.over:
-            self._alone(session, session.cancel)
-            session = self._readable(self._load(workflow_id))
-        elif is_leased(self.runtime, record):
-            raise WorkflowBusy(f"another worker runs workflow {workflow_id!r} now: try again")
-        return session
-
-    def _alone(self, session: Session, run: Callable[[], None]) -> Snapshot:
-        try:
-            return self._attend(session, run)
-        except VersionConflict as error:
-            raise WorkflowBusy(
-                f"workflow {session.workflow_id!r} has changed meanwhile: try again"
-            ) from error
+    # -- how events are sent --------------------------------------------------------------------------
 
     def _send(self, workflow_id: str, message: Event, *, repeatable: bool, contended: bool) -> Any:
         """Deliver an event, or have the one who runs the workflow deliver it.
@@ -386,7 +394,7 @@ class Engine:
         decoded = check_event(session.draft.tree, progress, workflow_id, message)
         if isinstance(meeting, JoinsCommit):
             if activity is not None and not meeting.stored:
-                _join(activity, progress, message, workflow_id)
+                join_commit(activity, progress, message, workflow_id)
             return None
         if isinstance(meeting, Posted):
             if not meeting.stored:
@@ -412,40 +420,6 @@ class Engine:
         if ended is not None and not delivery.promised:
             raise closed_before(session.workflow_id, ended)
         return None
-
-    def _snapshot(self, record: Record) -> Snapshot:
-        try:
-            progress = Progress.from_json(record.progress)
-        except StateError as error:
-            progress = Progress(error=str(error), ends_at=record.ends_at)
-        cls = self._classes.get(record.workflow)
-        state: Any = read_or_none(record.state)
-        tree = None
-        if cls is not None:
-            # a state or a definition that no longer works is shown as far as it goes
-            with suppress(StateError, DefinitionError):
-                state = codec_of(cls).load(record.state)
-                tree = build(state)
-        return snapshot_of(record, progress, state, tree)
-
-
-def _join(activity: Activity, progress: Progress, message: Event, workflow_id: str) -> None:
-    """Make an event part of the commit of the step that sends it."""
-    kept = Progress(events=progress.events + (activity.events or []))
-    check_room(workflow_id, kept, message)
-    if not activity.send(replace(message, sender="")):
-        raise VersionConflict(workflow_id)  # it has returned meanwhile
-
-
-def _begin(session: Session) -> bool:
-    """Write the first record; False when the id is taken, and then nobody holds it in this session's name."""
-    begun = False
-    try:
-        begun = session.begin()
-    finally:
-        if not begun:
-            session.ledger.leave()
-    return begun
 
 
 def _refused(message: str) -> PayloadRefused:

@@ -54,6 +54,12 @@ class Budget:
     seconds: float | None = None
     steps: int | None = None
 
+    def is_spent(self, seconds: float, commits: int) -> bool:
+        """Whether so much is all that one resume may do."""
+        return (self.seconds is not None and seconds >= self.seconds) or (
+            self.steps is not None and commits >= self.steps
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:

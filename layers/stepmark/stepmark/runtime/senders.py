@@ -16,6 +16,7 @@ from stepmark.errors import (
     PayloadRefused,
     UnknownEvent,
     UnknownThread,
+    VersionConflict,
     WorkflowClosed,
     WorkflowNotFound,
 )
@@ -24,6 +25,7 @@ from stepmark.runtime.ledger import LeaseLost, is_leased
 if TYPE_CHECKING:
     from stepmark.core.record import Event, Record, Status
     from stepmark.core.tree import Tree
+    from stepmark.runtime.context import Activity
     from stepmark.runtime.ledger import Runtime
 
 _FIRST_PAUSE, _MAX_PAUSE = 0.01, 0.5  # seconds between two looks for an output
@@ -114,3 +116,11 @@ def await_output(runtime: Runtime, workflow_id: str, message: Event) -> Any:
 def closed_before(workflow_id: str, ended: Status) -> WorkflowClosed:
     """The error for an event that came too late."""
     return WorkflowClosed(f"workflow {workflow_id!r} was {ended} before it took the event")
+
+
+def join_commit(activity: Activity, progress: Progress, message: Event, workflow_id: str) -> None:
+    """Make an event part of the commit of the step that sends it."""
+    kept = Progress(events=progress.events + (activity.events or []))
+    check_room(workflow_id, kept, message)
+    if not activity.send(replace(message, sender="")):
+        raise VersionConflict(workflow_id)  # it has returned meanwhile

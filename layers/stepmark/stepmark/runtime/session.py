@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from stepmark.core.delivery import delivery_of, refusal_as_stored, refusal_of
 from stepmark.core.draft import Draft
-from stepmark.core.planning import is_over, next_work, status_of, times_ahead, works_of_threads
+from stepmark.core.planning import due_at, is_over, next_work, status_of, times_ahead, works_of_threads
 from stepmark.core.record import Event, Status, Trouble
 from stepmark.core.snapshot import snapshot_of
 from stepmark.core.state import codec_of
@@ -42,12 +42,13 @@ from stepmark.runtime.flights import Flights
 from stepmark.runtime.ledger import Budget, Ledger, Runtime
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from stepmark.core.delivery import Delivery
     from stepmark.core.payloads import Decoded
-    from stepmark.core.record import Record
+    from stepmark.core.record import Progress, Record
     from stepmark.core.snapshot import Snapshot
+    from stepmark.core.tree import Tree
     from stepmark.core.work import Work
     from stepmark.definition.workflow import Workflow
 
@@ -98,8 +99,11 @@ class Session:
 
     # -- choosing what to do --------------------------------------------------------------------------
 
+    def _situation(self, now: float) -> tuple[Progress, Tree | None, Mapping[str, bool], float]:
+        return self.draft.progress, self.draft.tree_if_any, self.flights.landed, now
+
     def _plan(self, now: float) -> Work | None:
-        return next_work(self.draft.progress, self.draft.tree_if_any, self.flights.landed, now)
+        return next_work(*self._situation(now))
 
     def _next(self, now: float) -> Work | None:
         """The next piece of work; beyond the budget, only what is under way is brought to its end.
@@ -115,32 +119,33 @@ class Session:
             if work is not None:
                 return work
         work = self._plan(now)
-        if work is None or isinstance(work, End) or not self._spent(now):
+        spent = self._budget.is_spent(now - self._began, self._commits)
+        if work is None or isinstance(work, End) or not spent:
             return work
         return self._first(now, _is_under_way)
 
     def _first(self, now: float, wanted: Callable[[Work], bool]) -> Work | None:
         """What a thread has to do next, if it is of a certain kind."""
-        draft = self.draft
-        works = works_of_threads(draft.progress, draft.tree_if_any, self.flights.landed, now)
-        return next((work for work in works if wanted(work)), None)
+        return next(filter(wanted, works_of_threads(*self._situation(now))), None)
 
     def _delivers(self, work: Work | None) -> bool:
         """Whether a piece of work is the delivery of the event whose sender waits in this call."""
         delivery = self.draft.delivery
         return isinstance(work, Deliver) and delivery is not None and delivery.is_of(work.event_id)
 
-    def _spent(self, now: float) -> bool:
-        """Whether the budget is used up."""
-        budget = self._budget
-        return (budget.seconds is not None and now - self._began >= budget.seconds) or (
-            budget.steps is not None and self._commits >= budget.steps
-        )
-
     # -- running --------------------------------------------------------------------------------------
 
     def begin(self) -> bool:
-        """Write the first record of a new workflow; False when the id is taken."""
+        """Write the first record; False when the id is taken, and then this session holds nothing."""
+        begun = False
+        try:
+            begun = self._create()
+        finally:
+            if not begun:
+                self.ledger.leave()
+        return begun
+
+    def _create(self) -> bool:
         draft, now = self.draft, self.clock.now()
         thread = draft.progress.threads[MAIN]
         draft.arrive(thread, lambda tree: first_of(tree.shape.root), self.ledger.next_version, now)
@@ -149,12 +154,10 @@ class Session:
         else:
             self._actions.look_on_arrival()
         draft.post_outbox()
-        held, queued, status, due_at = self._standing()
+        held, queued, status, due = self._standing()
         if not (held or queued):
-            self.ledger.note_timer(draft.progress, due_at)
-        if not self.ledger.create(
-            status, draft.text, draft.progress, due_at=due_at, held=held, queued=queued
-        ):
+            self.ledger.note_timer(draft.progress, due)
+        if not self.ledger.create(status, draft.text, draft.progress, due_at=due, held=held, queued=queued):
             return False
         draft.committed()
         self.ledger.set_noted_timer(draft.progress)
@@ -173,7 +176,7 @@ class Session:
         record, progress, now = self.ledger.record, self.draft.progress, self.clock.now()
         left = self._plan(now) is not None
         status = status_of(progress, now, work_left=left)
-        settled = (status, progress.to_json(), self._due(now, left=left), None)
+        settled = (status, progress.to_json(), due_at(self.draft.progress, now, work_left=left), None)
         if settled != (record.status, record.progress, record.due_at, record.lease_owner):
             self._commit()
 
@@ -182,22 +185,11 @@ class Session:
         progress, now = self.draft.progress, self.clock.now()
         if self.ledger.record.lease_owner is not None:  # who had it has never given it back
             progress.crashes += 1
-            if progress.crashes > MAX_CRASHES:
-                self._park_steps(now)
+            if progress.crashes > MAX_CRASHES:  # a step that takes its process down would do so for ever
+                self.draft.park_crashing(works_of_threads(*self._situation(now)))
         status = status_of(progress, now, work_left=True)
         self.ledger.write(status, self.draft.text, progress, due_at=None, held=True)
         self.draft.committed()
-
-    def _park_steps(self, now: float) -> None:
-        """A step that takes its process down each time would otherwise do so for ever."""
-        draft, progress = self.draft, self.draft.progress
-        for work in list(works_of_threads(progress, draft.tree_if_any, self.flights.landed, now)):
-            thread = progress.threads.get(getattr(work, "thread", ""))
-            if thread is not None:
-                thread.trouble = Trouble(progress.crashes, parked=True)
-                thread.trouble.stopped_with(
-                    f"{thread.at}: the process has died {progress.crashes} times in a row"
-                )
 
     def drive(self) -> None:
         """Work until the lease is given back; it is taken before the first work that needs it."""
@@ -260,12 +252,6 @@ class Session:
             self.draft.apply_look_request()
             self.ledger.renew()
 
-    def snapshot(self) -> Snapshot:
-        """The workflow as last committed by this session, which has come to its end."""
-        draft = self.draft
-        state = read_or_none(draft.text) if draft.state_if_any is None else draft.state_if_any
-        return snapshot_of(self.ledger.record, draft.progress, state, draft.tree_if_any)
-
     # -- what people ask for --------------------------------------------------------------------------
 
     def cancel(self) -> None:
@@ -278,7 +264,7 @@ class Session:
         self.flights.drop_all()
         if self._plan(now) is None:
             status = status_of(self.draft.progress, now, work_left=False)
-            self._write(status, self._due(now, left=False), held=False, queued=False)
+            self._write(status, due_at(self.draft.progress, now, work_left=False), held=False, queued=False)
             self.ledger.wake()
         else:
             self.claim()
@@ -287,8 +273,7 @@ class Session:
     def retry(self) -> None:
         """Give everything that failed its attempts back."""
         for trouble in self.draft.progress.troubles():
-            trouble.attempt, trouble.retry_at, trouble.parked = 0, None, False
-            trouble.error = trouble.brief = None
+            trouble.forgive()
         if self._next(self.clock.now()) is None:
             self.run()
         else:  # a failure begins with the committed record again, which must know of it
@@ -319,11 +304,11 @@ class Session:
             if self.ledger.held and not self.broken:
                 self._actions.look_on_arrival()
             draft.post_outbox()
-            held, queued, status, due_at = self._standing()
+            held, queued, status, due = self._standing()
             if not (held or queued):
                 draft.progress.keep_events()
             try:
-                self._write(status, due_at, held=held, queued=queued)
+                self._write(status, due, held=held, queued=queued)
             except VersionConflict:
                 if not self.ledger.catch_up(draft.progress):
                     draft.apply_look_request()
@@ -336,27 +321,20 @@ class Session:
         self.ledger.wake()
 
     def _standing(self) -> tuple[bool, bool, Status, float | None]:
-        """Whether to keep the lease, or to leave it in the queue; the status; when a worker must look again.
-
-        It is left in the queue with work beyond the budget.
-        """
+        """Whether to keep the lease, or to leave it in the queue; the status; when a worker must look again."""
         now = self.clock.now()
         self._planned = self._next(now)
         held = bool(self.flights) or self._planned is not None
         left = held or self._plan(now) is not None
         queued = left and not held and self.ledger.runtime.queued
         status = status_of(self.draft.progress, now, work_left=left)
-        return held, queued, status, None if held else self._due(now, left=left)
+        return held, queued, status, None if held else due_at(self.draft.progress, now, work_left=left)
 
-    def _due(self, now: float, *, left: bool) -> float | None:
-        """When a worker must look again: now if the budget has left work, else at a timer or retry."""
-        return now if left else min(times_ahead(self.draft.progress, now), default=None)
-
-    def _write(self, status: Status, due_at: float | None, *, held: bool, queued: bool) -> None:
+    def _write(self, status: Status, due: float | None, *, held: bool, queued: bool) -> None:
         progress = self.draft.progress
         if not (held or queued):
-            self.ledger.set_timer(progress, due_at, times_ahead(progress, self.clock.now()))
-        self.ledger.write(status, self.draft.text, progress, due_at=due_at, held=held, queued=queued)
+            self.ledger.set_timer(progress, due, times_ahead(progress, self.clock.now()))
+        self.ledger.write(status, self.draft.text, progress, due_at=due, held=held, queued=queued)
 
     def _give_up(self, error: RecordTooLarge) -> None:
         """Drop what does not fit into the store, and park the thread that was about to commit it.
@@ -381,3 +359,10 @@ class Session:
 def _is_under_way(work: Work) -> bool:
     """Whether a piece of work ends what has begun, or notes what to wait for, or looks for the first time."""
     return isinstance(work, StoreResult | Expect) or (isinstance(work, Look) and work.first)
+
+
+def snapshot_after(session: Session) -> Snapshot:
+    """The workflow as last committed by a session that has come to its end."""
+    draft = session.draft
+    state = read_or_none(draft.text) if draft.state_if_any is None else draft.state_if_any
+    return snapshot_of(session.ledger.record, draft.progress, state, draft.tree_if_any)
