@@ -321,7 +321,7 @@ class Session:
         self.ledger.wake()
 
     def _standing(self) -> tuple[bool, bool, Status, float | None]:
-        """Whether to keep the lease, or to leave it in the queue; the status; when a worker must look again."""
+        """Whether to keep the lease, or to leave it in the queue; the status; when to look again."""
         now = self.clock.now()
         self._planned = self._next(now)
         held = bool(self.flights) or self._planned is not None
