@@ -154,7 +154,7 @@ class Cloud:
         return document
 
     def wait_for_execution(self, conversation_id: str, seconds: float = 30) -> None:
-        """Wait until the conversation's executions have ended, all of their branches included."""
+        """Wait until the conversation's executions have ended, what still asks a company included."""
         mine = [one for one in self.executions() if f'"{conversation_id}"' in one.execution_input]
         wait_until(lambda: not any(one.exec_status == "RUNNING" for one in mine), seconds)
 
