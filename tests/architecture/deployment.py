@@ -29,9 +29,14 @@ class Function:
         return [layer.name for layer in (of_all if own == of_all else [*of_all, *own])]
 
     @property
+    def name(self) -> str:
+        """What it is called in logs and metrics: its folder, or the company's lookup."""
+        return str(self.properties["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"])
+
+    @property
     def source(self) -> str:
-        """The company that a lookup function asks."""
-        return self.folder.removeprefix("lookup_")
+        """The company that it asks, if it is a lookup function; else an empty string."""
+        return str(self.properties["Environment"]["Variables"].get("SOURCE", ""))
 
 
 FUNCTIONS = [
@@ -44,7 +49,7 @@ FUNCTIONS = [
     if resource["Type"] == "AWS::Serverless::Function"
 ]
 FUNCTIONS_BY_FOLDER = {function.folder: function for function in FUNCTIONS}
-LOOKUPS = [function for function in FUNCTIONS if function.folder.startswith("lookup_")]
+LOOKUPS = [function for function in FUNCTIONS if function.source]
 SOURCES = sorted(function.source for function in LOOKUPS)
 
 STATE_MACHINE_PROPERTIES = RESOURCES[STATE_MACHINE]["Properties"]

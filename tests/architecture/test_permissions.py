@@ -79,7 +79,7 @@ def test_every_resource_that_is_everything_has_a_written_reason() -> None:
     assert [line for line in everything if not re.search(r"# \w.{10,}", line)] == []
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 def test_a_function_may_write_its_own_log_and_traces_and_no_other(function: Function) -> None:
     log_group = Reference(function.properties["LoggingConfig"]["LogGroup"].name, "Arn")
     of_platform = {

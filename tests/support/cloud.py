@@ -232,9 +232,14 @@ def _name_functions(template: Template, known: dict[Reference, str]) -> dict[str
     handlers = {}
     for name in template.resources("AWS::Serverless::Function"):
         known[Reference(name, "Arn")] = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
-        code = template.document["Resources"][name]["Properties"]["CodeUri"]
+        properties = template.document["Resources"][name]["Properties"]
         module, _, function = template.document["Globals"]["Function"]["Handler"].rpartition(".")
-        handlers[name] = getattr(import_module(f"{code.replace('/', '.')}.{module}"), function)
+        token = _environment.set(properties["Environment"]["Variables"])
+        try:
+            app = import_module(f"{properties['CodeUri'].replace('/', '.')}.{module}")
+        finally:
+            _environment.reset(token)
+        handlers[name] = getattr(app, function)
     return handlers
 
 
