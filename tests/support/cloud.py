@@ -197,7 +197,7 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Iterator[Cloud]:
         definition = _create_state_machine(template, known)
         cloud = Cloud(
             functions={
-                function: _Function(handler, template.environment(function, known))
+                function: _Function(handler, _ask_these_alone(template.environment(function, known)))
                 for function, handler in functions.items()
             },
             definition=json.loads(definition),
@@ -289,7 +289,7 @@ def _create_workflows(template: Template, known: dict[Reference, str]) -> None:
 
 def _create_state_machine(template: Template, known: dict[Reference, str]) -> str:
     name = "IdentifyCallerStateMachine"
-    definition = template.state_machine_definition(name, known)
+    definition = _list_these_alone(template.state_machine_definition(name, known))
     created = _client("stepfunctions").create_state_machine(
         name=name,
         definition=definition,
@@ -298,6 +298,18 @@ def _create_state_machine(template: Template, known: dict[Reference, str]) -> st
     )
     known[Reference(name)] = created["stateMachineArn"]
     return definition
+
+
+def _ask_these_alone(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Leave out companies that were added since: tests say what these three answer, and what comes of it."""
+    return {**environment, "SOURCES": ",".join(SOURCES)} if "SOURCES" in environment else environment
+
+
+def _list_these_alone(definition: str) -> str:
+    document = json.loads(definition)
+    naming = document["States"]["Name the companies"]
+    naming["Result"] = [company for company in naming["Result"] if company["source"] in SOURCES]
+    return json.dumps(document)
 
 
 def _forget_what_functions_remember() -> None:
