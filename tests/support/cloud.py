@@ -42,9 +42,9 @@ TOKENS = "SourceTokens"
 
 # Nothing listens on the discard port of the loopback interface: a lookup that a test forgot fails.
 NOWHERE = {
-    "AlphaUrl": "http://127.0.0.1:9",
-    "BetaUrl": "http://127.0.0.1:9",
-    "GammaUrl": "http://127.0.0.1:9",
+    name: "http://127.0.0.1:9"
+    for name, parameter in Template.load().document["Parameters"].items()
+    if name.endswith("Url") and "Default" not in parameter
 }
 
 type Lookup = Callable[[Mapping[str, str]], Mapping[str, object]]
