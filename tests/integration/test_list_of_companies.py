@@ -11,6 +11,8 @@ import pytest
 from conversation import aws
 from conversation.errors import SourceUnavailable
 from tests.support.cloud import CALLER, SOURCES, Cloud, Lookup, knows, knows_nobody, lookup_function
+from tests.support.faults import failing, refused
+from tests.support.simulated_aws import task_client
 
 
 def cannot_answer(_event: object) -> dict[str, object]:
@@ -73,6 +75,31 @@ def test_one_company_alone(outcome: str, cloud: Cloud) -> None:
     assert (
         document["status"] == {"MATCH": "SUCCESS", "NO_MATCH": "NOT_FOUND", "UNAVAILABLE": "FAILED"}[outcome]
     )
+
+
+@pytest.mark.parametrize(
+    ("answers", "status"),
+    [
+        (("NO_MATCH", "MATCH"), "SUCCESS"),
+        (("NO_MATCH", "NO_MATCH"), "NOT_FOUND"),
+        (("MATCH", "NO_MATCH"), "FAILED"),
+        (("MATCH", "MATCH"), "SUCCESS"),
+    ],
+    ids=str,
+)
+def test_writes_that_fail_for_one_company_leave_the_others_alone(
+    answers: tuple[str, str], status: str, cloud: Cloud
+) -> None:
+    for source, answer in zip(("alpha", "beta"), answers, strict=True):
+        cloud.lookups[source] = {**LOOKUPS, "MATCH": knows(source)}[answer]
+    cloud.lookups["gamma"] = knows_nobody
+    dynamodb = task_client("dynamodb")
+    error = refused("InternalServerError")
+    with failing(dynamodb, "UpdateItem", "before", error=error, containing='"#source": "alpha"') as failures:
+        document = identify(cloud, *SOURCES)
+    assert failures.count >= 2, "the write and its repetition"
+    assert document["status"] == status
+    assert document["sources"] == {"alpha": "PENDING", "beta": answers[1], "gamma": "NO_MATCH"}
 
 
 def test_who_is_asked_does_not_come_from_an_executions_input(cloud: Cloud) -> None:
