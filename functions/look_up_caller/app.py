@@ -14,7 +14,7 @@ from conversation.tracing import tracer
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
-import_own_company()
+import_own_company()  # now, while Lambda lends a whole core; the handler's call finds it imported
 
 
 @logger.inject_lambda_context
