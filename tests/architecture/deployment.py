@@ -28,6 +28,16 @@ class Function:
         own = self.properties["Layers"]
         return [layer.name for layer in (of_all if own == of_all else [*of_all, *own])]
 
+    @property
+    def name(self) -> str:
+        """What it is called in logs and metrics: its folder, or the company's lookup."""
+        return str(self.properties["Environment"]["Variables"]["POWERTOOLS_SERVICE_NAME"])
+
+    @property
+    def source(self) -> str:
+        """The company that it asks, if it is a lookup function; else an empty string."""
+        return str(self.properties["Environment"]["Variables"].get("SOURCE", ""))
+
 
 FUNCTIONS = [
     Function(
@@ -39,12 +49,14 @@ FUNCTIONS = [
     if resource["Type"] == "AWS::Serverless::Function"
 ]
 FUNCTIONS_BY_FOLDER = {function.folder: function for function in FUNCTIONS}
-LOOKUPS = [function for function in FUNCTIONS if function.folder.startswith("lookup_")]
-SOURCES = sorted(function.folder.removeprefix("lookup_") for function in LOOKUPS)
+LOOKUPS = [function for function in FUNCTIONS if function.source]
+SOURCES = sorted(function.source for function in LOOKUPS)
 
 STATE_MACHINE_PROPERTIES = RESOURCES[STATE_MACHINE]["Properties"]
 DEFINITION_TEXT = (REPOSITORY / STATE_MACHINE_PROPERTIES["DefinitionUri"]).read_text()
 DEFINITION: dict[str, Any] = json.loads(DEFINITION_TEXT)
+# Each with its `source` and, as a substitution, its `function`.
+COMPANIES: list[dict[str, str]] = DEFINITION["States"]["Name the companies"]["Result"]
 
 
 def events(function: Function) -> list[dict[str, Any]]:
@@ -72,7 +84,7 @@ def _listed(value: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class Graph:
-    """One level of the state machine: the whole, or one branch of a Parallel state."""
+    """One level of the state machine: the whole, or what a Map state does with each item."""
 
     name: str
     start: str
@@ -80,11 +92,12 @@ class Graph:
 
 
 def graphs(definition: dict[str, Any] = DEFINITION, name: str = "the state machine") -> Iterator[Graph]:
-    """The state machine's own level and those of all its branches."""
+    """The state machine's own level and those inside its Map states."""
     yield Graph(name, definition["StartAt"], definition["States"])
     for state_name, state in definition["States"].items():
-        for number, branch in enumerate(state.get("Branches", [])):
-            yield from graphs(branch, f"branch {number} of {state_name!r}")
+        assert "Branches" not in state, "a Parallel state's branches would be levels too"
+        if "ItemProcessor" in state:
+            yield from graphs(state["ItemProcessor"], f"each item of {state_name!r}")
 
 
 def states(kind: str | None = None) -> dict[str, dict[str, Any]]:

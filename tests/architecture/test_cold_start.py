@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from tests.architecture.deployment import SOURCES
 from tests.support.template import REPOSITORY
 
 # Each costs tens of milliseconds, and the reader needs none of them.
@@ -20,7 +21,7 @@ HEAVY = {
 }
 
 
-def modules_imported_by(function: str) -> set[str]:
+def modules_imported_by(function: str, source: str = "") -> set[str]:
     """What is in sys.modules after a new Python has imported a function and made its DynamoDB client."""
     code = "import sys, app; from conversation import aws; aws.dynamodb(); print(*sys.modules, sep='\\n')"
     environment = {
@@ -28,6 +29,7 @@ def modules_imported_by(function: str) -> set[str]:
         "AWS_DEFAULT_REGION": "eu-west-1",
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
+        "SOURCE": source,
     }
     command = [sys.executable, "-c", code]
     # The interpreter and the code are this test's own.
@@ -43,10 +45,16 @@ def test_the_reader_is_lean() -> None:
 
 def test_a_lookup_imports_nothing_that_it_does_not_need() -> None:
     """Numbers are parsed only when a record is not written as the caller's number is."""
-    imported = modules_imported_by("lookup_gamma")
+    imported = modules_imported_by("look_up_caller", "gamma")
     assert {"aws_lambda_powertools.utilities.parameters", "boto3", "phonenumbers"} & imported == set()
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_lookup_imports_its_own_company_while_the_environment_starts(source: str) -> None:
+    imported = modules_imported_by("look_up_caller", source)
+    assert {other for other in SOURCES if f"conversation.sources.{other}" in imported} == {source}
 
 
 @pytest.mark.parametrize("module", ["httpx", "pydantic", "aws_xray_sdk"])
 def test_what_is_heavy_is_found_where_it_is_needed(module: str) -> None:
-    assert module in modules_imported_by("lookup_alpha")
+    assert module in modules_imported_by("look_up_caller", "alpha")

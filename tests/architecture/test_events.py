@@ -30,7 +30,7 @@ def test_every_event_belongs_to_a_function(name: str) -> None:
     assert load(name)
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 def test_every_function_has_an_event(function: Function) -> None:
     assert f"{function.folder}.json" in {path.name for path in FILES}
 
@@ -52,6 +52,6 @@ def test_every_route_has_an_event() -> None:
     assert {(event["resource"], event["httpMethod"]) for event in map(load, OF_API)} == routes
 
 
-@pytest.mark.parametrize("function", LOOKUPS, ids=lambda function: function.folder)
+@pytest.mark.parametrize("function", LOOKUPS, ids=lambda function: function.name)
 def test_a_lookup_event_is_what_the_state_machine_sends(function: Function) -> None:
     assert load(f"{function.folder}.json").keys() == LookupEvent.__annotations__.keys()

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from tests.architecture.deployment import (
+    COMPANIES,
     FUNCTIONS,
     RESOURCES,
     STATE_MACHINE_PROPERTIES,
@@ -78,7 +79,7 @@ def test_every_resource_that_is_everything_has_a_written_reason() -> None:
     assert [line for line in everything if not re.search(r"# \w.{10,}", line)] == []
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 def test_a_function_may_write_its_own_log_and_traces_and_no_other(function: Function) -> None:
     log_group = Reference(function.properties["LoggingConfig"]["LogGroup"].name, "Arn")
     of_platform = {
@@ -96,7 +97,9 @@ def test_the_state_machine_may_do_what_its_tasks_do() -> None:
     needed: set[tuple[str, object]] = set()
     for task in states("Task").values():
         action, parameter = TASK_ACTIONS[task["Resource"]]
-        name = task["Parameters"][parameter].removeprefix("${").removesuffix("}")
-        needed.add((action, Reference(substitutions[name].name, "Arn")))
+        named = task["Parameters"].get(parameter)
+        for one in [named] if named else [company["function"] for company in COMPANIES]:
+            name = one.removeprefix("${").removesuffix("}")
+            needed.add((action, Reference(substitutions[name].name, "Arn")))
     needed |= {(action, ANYTHING) for action in STEP_FUNCTIONS_LOGS | STEP_FUNCTIONS_TRACES}
     assert allowed(STATE_MACHINE_PROPERTIES["Role"].name) == needed

@@ -70,7 +70,7 @@ def test_no_function_logs_its_event() -> None:
         assert not {"POWERTOOLS_LOGGER_LOG_EVENT", "POWERTOOLS_DEV", "POWERTOOLS_DEBUG"} & own.keys()
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 def test_no_function_traces_its_answer(function: Function) -> None:
     tree = ast.parse((REPOSITORY / f"functions/{function.folder}/app.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]

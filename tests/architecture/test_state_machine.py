@@ -12,8 +12,10 @@ import pytest
 import conversation.errors
 from conversation.errors import ConversationError
 from tests.architecture.deployment import (
+    COMPANIES,
     DEFINITION,
     DEFINITION_TEXT,
+    LOOKUPS,
     SOURCES,
     STATE_MACHINE_PROPERTIES,
     Graph,
@@ -22,6 +24,8 @@ from tests.architecture.deployment import (
 )
 
 TERMINAL = {"Succeed", "Fail"}
+# Step Functions Developer Guide, "Using Map state in Inline mode".
+MOST_ITERATIONS_AT_ONCE = 40
 
 # Amazon States Language, "Error names".
 STATES_ERRORS = {
@@ -118,8 +122,8 @@ def test_a_write_that_takes_too_long_is_repeated(task: dict[str, Any]) -> None:
         assert repeated >= {"States.TaskFailed", "States.Timeout"}
 
 
-@pytest.mark.parametrize("name", states("Parallel"))
-def test_a_parallel_state_catches_what_its_branches_do_not(name: str) -> None:
+@pytest.mark.parametrize("name", states("Map"))
+def test_a_map_state_catches_what_its_items_do_not(name: str) -> None:
     assert states()[name]["Catch"][-1]["ErrorEquals"] == ["States.ALL"]
 
 
@@ -193,23 +197,32 @@ def test_nothing_in_the_definition_names_an_account_or_a_region() -> None:
     assert re.findall(r"arn:[^\s\"]*?:\d{12}:|[a-z]{2}-[a-z]+-\d", DEFINITION_TEXT) == []
 
 
-def test_branches_differ_in_the_company_alone() -> None:
-    (parallel,) = states("Parallel").values()
-    branches = {}
-    for branch in parallel["Branches"]:
-        text = json.dumps(branch)
-        (source,) = [source for source in SOURCES if f'"{source}"' in text]
-        branches[source] = text.replace(source, "{source}").replace(source.capitalize(), "{Source}")
-    assert sorted(branches) == SOURCES
-    assert len(set(branches.values())) == 1
+def test_each_company_is_asked_by_its_own_function() -> None:
+    functions = {function.source: f"${{{function.logical_name}}}" for function in LOOKUPS}
+    assert {company["source"]: company["function"] for company in COMPANIES} == functions
 
 
-def test_the_conclusion_looks_at_every_branch() -> None:
-    (parallel,) = states("Parallel").values()
-    choice = states()[parallel["Next"]]
-    looked_at = [{condition["Variable"] for condition in rule["Or"]} for rule in choice["Choices"]]
-    everyone = {f"$.answers[{number}].outcome" for number in range(len(parallel["Branches"]))}
-    assert looked_at == [everyone, everyone]
+def test_no_way_leads_round_the_list_of_companies() -> None:
+    """It replaces whatever an execution's input may hold in that place."""
+    [(name, asking)] = states("Map").items()
+    [before] = [state for state in states().values() if name in followers(state)]
+    assert before["Result"] == COMPANIES
+    assert before["ResultPath"] == asking["ItemsPath"]
+
+
+def test_companies_are_asked_side_by_side() -> None:
+    """AWS runs up to 40 iterations of an inline Map at once; 0 asks for as many as there are."""
+    [asking] = states("Map").values()
+    assert asking["ItemProcessor"]["ProcessorConfig"] == {"Mode": "INLINE"}
+    assert asking["MaxConcurrency"] == 0
+    assert len(COMPANIES) <= MOST_ITERATIONS_AT_ONCE
+
+
+def test_no_state_knows_a_company() -> None:
+    """Nor how many there are: a further one is one more item."""
+    text = json.dumps([state for state in states().values() if state.get("Result") != COMPANIES])
+    assert [source for source in SOURCES if source in text.lower()] == []
+    assert re.findall(r"\$[^\"]*\[\d", text) == []
 
 
 def test_every_write_may_be_repeated() -> None:

@@ -62,7 +62,7 @@ def test_no_door_beside_the_api_takes_older_tls(resources: dict[str, Any]) -> No
     }
 
 
-@pytest.mark.parametrize("function", LOOKUPS, ids=lambda function: function.folder)
+@pytest.mark.parametrize("function", LOOKUPS, ids=lambda function: function.name)
 def test_a_lookup_reserves_what_the_operator_says_and_nothing_by_default(
     function: Function, resources: dict[str, Any]
 ) -> None:
@@ -80,7 +80,7 @@ def test_accounts_with_a_small_quota_can_deploy() -> None:
     }
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 def test_the_alarm_on_throttles_says_both_reasons(function: Function) -> None:
     (alarm,) = [
         one["Properties"]

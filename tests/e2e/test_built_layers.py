@@ -25,7 +25,7 @@ def layers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {layer: str(BUILD / "sam/build" / layer / "python") for layer in LAYERS}
 
 
-def run(code: str, path: list[str]) -> subprocess.CompletedProcess[str]:
+def run(code: str, path: list[str], source: str = "") -> subprocess.CompletedProcess[str]:
     """Run code in a Python that sees `path`, the runtime's packages, and nothing of this repository."""
     return subprocess.run(  # noqa: S603 - the interpreter and code of this test
         [RUNTIME, "-I", "-c", f"import sys; sys.path[:0] = {path!r}; {code}"],
@@ -33,15 +33,20 @@ def run(code: str, path: list[str]) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         cwd="/",
-        env={"AWS_DEFAULT_REGION": "eu-west-1", "POWERTOOLS_SERVICE_NAME": "test", "LANG": "C.UTF-8"},
+        env={
+            "AWS_DEFAULT_REGION": "eu-west-1",
+            "POWERTOOLS_SERVICE_NAME": "test",
+            "SOURCE": source,
+            "LANG": "C.UTF-8",
+        },
     )
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.folder)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: function.name)
 def test_the_layers_hold_what_a_function_imports(function: Function, layers: dict[str, str]) -> None:
     path = [layers[layer] for layer in function.layers]
     path.append(f"{REPOSITORY}/functions/{function.folder}")
-    finished = run("import app; assert callable(app.lambda_handler)", path)
+    finished = run("import app; assert callable(app.lambda_handler)", path, function.source)
     assert finished.returncode == 0, finished.stderr
 
 
@@ -50,7 +55,7 @@ def test_no_layer_is_made_up_for_by_something_else(layer: str, layers: dict[str,
     """Without one of the layers a function fails: the test above would notice what is missing."""
     function = NEEDED_BY[layer]
     others = [layers[other] for other in function.layers if other != layer]
-    finished = run("import app", [*others, f"{REPOSITORY}/functions/{function.folder}"])
+    finished = run("import app", [*others, f"{REPOSITORY}/functions/{function.folder}"], function.source)
     assert finished.returncode != 0
     assert "ModuleNotFoundError" in finished.stderr
 

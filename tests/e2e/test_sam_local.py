@@ -192,11 +192,11 @@ def event(name: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_lookup_answers(source: Source, sam_local: SamLocal, companies: Companies) -> None:
-    number = event(f"lookup_{source}.json")["callerNumber"]
+    number = event("look_up_caller.json")["callerNumber"]
     customer = invented_customer(source, number)
     companies.know(source, {number: customer})
 
-    answer = sam_local.invoke(f"Lookup{source.capitalize()}Function", f"lookup_{source}.json")
+    answer = sam_local.invoke(f"Lookup{source.capitalize()}Function", "look_up_caller.json")
 
     assert answer["outcome"] == "MATCH"
     assert answer["identity"]["customerId"] == customer.customer_id

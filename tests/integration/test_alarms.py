@@ -123,9 +123,11 @@ def lose_a_wake_up(world: World) -> None:
 
 
 DEEDS: dict[str, Callable[[World], None]] = {
-    "AlphaUnavailableAlarm": look_up_in_vain("alpha"),
-    "BetaUnavailableAlarm": look_up_in_vain("beta"),
-    "GammaUnavailableAlarm": look_up_in_vain("gamma"),
+    **{
+        name: look_up_in_vain(name.removesuffix("UnavailableAlarm").lower())
+        for name in ALARMS
+        if name.endswith("UnavailableAlarm")
+    },
     "IdentificationTimedOutAlarm": read_late,
     "JourneyParkedAlarm": park_in_a_step,
     "JourneyFailedAlarm": fail_at_an_event,

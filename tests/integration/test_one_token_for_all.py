@@ -115,6 +115,7 @@ def environments(url: str) -> Iterator[list[subprocess.Popen[str]]]:
         "POWERTOOLS_TRACE_DISABLED": "true",
         "POWERTOOLS_METRICS_NAMESPACE": "Meanwhile",
         "POWERTOOLS_SERVICE_NAME": "lookup_gamma",
+        "SOURCE": "gamma",
         "SOURCE_URL": url,
         "SOURCE_SECRET": "GammaSecret",
         "TOKEN_TABLE": TOKENS,

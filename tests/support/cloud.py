@@ -42,9 +42,9 @@ TOKENS = "SourceTokens"
 
 # Nothing listens on the discard port of the loopback interface: a lookup that a test forgot fails.
 NOWHERE = {
-    "AlphaUrl": "http://127.0.0.1:9",
-    "BetaUrl": "http://127.0.0.1:9",
-    "GammaUrl": "http://127.0.0.1:9",
+    name: "http://127.0.0.1:9"
+    for name, parameter in Template.load().document["Parameters"].items()
+    if name.endswith("Url") and "Default" not in parameter
 }
 
 type Lookup = Callable[[Mapping[str, str]], Mapping[str, object]]
@@ -154,7 +154,7 @@ class Cloud:
         return document
 
     def wait_for_execution(self, conversation_id: str, seconds: float = 30) -> None:
-        """Wait until the conversation's executions have ended, all of their branches included."""
+        """Wait until the conversation's executions have ended, what still asks a company included."""
         mine = [one for one in self.executions() if f'"{conversation_id}"' in one.execution_input]
         wait_until(lambda: not any(one.exec_status == "RUNNING" for one in mine), seconds)
 
@@ -197,7 +197,7 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Iterator[Cloud]:
         definition = _create_state_machine(template, known)
         cloud = Cloud(
             functions={
-                function: _Function(handler, template.environment(function, known))
+                function: _Function(handler, _ask_these_alone(template.environment(function, known)))
                 for function, handler in functions.items()
             },
             definition=json.loads(definition),
@@ -232,9 +232,14 @@ def _name_functions(template: Template, known: dict[Reference, str]) -> dict[str
     handlers = {}
     for name in template.resources("AWS::Serverless::Function"):
         known[Reference(name, "Arn")] = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
-        code = template.document["Resources"][name]["Properties"]["CodeUri"]
+        properties = template.document["Resources"][name]["Properties"]
         module, _, function = template.document["Globals"]["Function"]["Handler"].rpartition(".")
-        handlers[name] = getattr(import_module(f"{code.replace('/', '.')}.{module}"), function)
+        token = _environment.set(properties["Environment"]["Variables"])
+        try:
+            app = import_module(f"{properties['CodeUri'].replace('/', '.')}.{module}")
+        finally:
+            _environment.reset(token)
+        handlers[name] = getattr(app, function)
     return handlers
 
 
@@ -284,7 +289,7 @@ def _create_workflows(template: Template, known: dict[Reference, str]) -> None:
 
 def _create_state_machine(template: Template, known: dict[Reference, str]) -> str:
     name = "IdentifyCallerStateMachine"
-    definition = template.state_machine_definition(name, known)
+    definition = _list_these_alone(template.state_machine_definition(name, known))
     created = _client("stepfunctions").create_state_machine(
         name=name,
         definition=definition,
@@ -293,6 +298,18 @@ def _create_state_machine(template: Template, known: dict[Reference, str]) -> st
     )
     known[Reference(name)] = created["stateMachineArn"]
     return definition
+
+
+def _ask_these_alone(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Leave out companies that were added since: tests say what these three answer, and what comes of it."""
+    return {**environment, "SOURCES": ",".join(SOURCES)} if "SOURCES" in environment else environment
+
+
+def _list_these_alone(definition: str) -> str:
+    document = json.loads(definition)
+    naming = document["States"]["Name the companies"]
+    naming["Result"] = [company for company in naming["Result"] if company["source"] in SOURCES]
+    return json.dumps(document)
 
 
 def _forget_what_functions_remember() -> None:

@@ -1,4 +1,4 @@
-"""An execution environment of lookup_gamma in a process of its own: a lookup for each line that comes in.
+"""A lookup function's execution environment in a process of its own: a lookup for each line that comes in.
 
 Among what it logs is a line for each that begins with `answer: `: the outcome, or the error.
 """
@@ -10,12 +10,12 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from conversation import timestamps
-from functions.lookup_gamma.app import lambda_handler
+from functions.look_up_caller.app import lambda_handler
 
 
 def main() -> None:
     context = SimpleNamespace(
-        function_name="lookup_gamma", memory_limit_in_mb=256, invoked_function_arn="arn", aws_request_id="1"
+        function_name="look_up_caller", memory_limit_in_mb=256, invoked_function_arn="arn", aws_request_id="1"
     )
     for line in sys.stdin:
         deadline = timestamps.to_text(timestamps.now() + timedelta(seconds=10))

@@ -3,7 +3,7 @@
     machine = Machine(cloud)
     machine.conclude("6c5c", "FAILED", now)   # True: the write's condition held
 
-Step Functions runs its branches when it likes. These let a test choose the order.
+Step Functions asks the companies side by side. These let a test choose the order.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,25 +24,22 @@ class Machine:
 
     def identify(self, conversation_id: str, identity: Mapping[str, str], now: datetime) -> bool:
         """Let a source's match count; False when it comes second or too late."""
-        source = identity["source"]
-        state = self._state(f"Identify the caller by {source}")
-        return self._write(state, _answer(conversation_id, "MATCH", identity), now)
+        state = self._state("Identify the caller")
+        return self._write(state, _answer(conversation_id, identity["source"], "MATCH", identity), now)
 
     def keep(self, conversation_id: str, identity: Mapping[str, str], now: datetime) -> bool:
         """Keep a source's match that did not count."""
-        state = self._state(f"Keep {identity['source']} as another match")
-        return self._write(state, _answer(conversation_id, "MATCH", identity), now)
+        state = self._state("Keep another match")
+        return self._write(state, _answer(conversation_id, identity["source"], "MATCH", identity), now)
 
     def match(self, conversation_id: str, identity: Mapping[str, str], now: datetime) -> None:
-        """Do what a branch does with a match."""
+        """Do what the machine does with one company's match."""
         if not self.identify(conversation_id, identity, now):
             self.keep(conversation_id, identity, now)
 
     def record(self, conversation_id: str, source: str, outcome: str, now: datetime) -> bool:
         """Record NO_MATCH or UNAVAILABLE."""
-        return self._write(
-            self._state(f"Record what {source} answered"), _answer(conversation_id, outcome), now
-        )
+        return self._write(self._state("Record the answer"), _answer(conversation_id, source, outcome), now)
 
     def conclude(self, conversation_id: str, conclusion: str, now: datetime) -> bool:
         """Write NOT_FOUND or FAILED at the end."""
@@ -66,16 +63,18 @@ class Machine:
         return True
 
 
-def _answer(conversation_id: str, outcome: str, identity: Mapping[str, str] | None = None) -> dict[str, Any]:
+def _answer(
+    conversation_id: str, source: str, outcome: str, identity: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     answer = {"outcome": outcome, "identity": identity}
-    return {"conversationId": conversation_id, "lookup": {"answer": answer}}
+    return {"conversationId": conversation_id, "source": source, "lookup": {"answer": answer}}
 
 
 def _states(definition: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for name, state in definition["States"].items():
         yield name, state
-        for branch in state.get("Branches", []):
-            yield from _states(branch)
+        if "ItemProcessor" in state:
+            yield from _states(state["ItemProcessor"])
 
 
 def _resolve(template: Any, data: Mapping[str, Any], context: Mapping[str, Any]) -> Any:

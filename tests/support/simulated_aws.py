@@ -1,13 +1,12 @@
 """AWS in this process: moto, corrected where a test depends on what the services really do.
 
 What differs without the corrections: moto lets two DynamoDB calls at once interleave, where DynamoDB is
-atomic for each item; it calls every execution without a name "None"; it answers a Lambda invocation with
-its own input; and `$.answers[0].outcome` is a list for it, where Step Functions takes the element. The
-caches change nothing but the speed: a definition is parsed once, not once for each execution.
+atomic for each item; it calls every execution without a name "None"; and it answers a Lambda invocation
+with its own input. The caches change nothing but the speed: a definition is parsed once, not once for each
+execution.
 """
 
 import json
-import re
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,7 +16,6 @@ from typing import Any
 
 import pytest
 from jsonpath_ng.ext.parser import parse
-from jsonpath_ng.jsonpath import DatumInContext
 from moto import mock_aws
 from moto.dynamodb.responses import DynamoHandler
 from moto.stepfunctions.parser.asl.component.state.exec.state_task import lambda_eval_utils
@@ -43,21 +41,7 @@ class Throttled(Exception):
 
 _parse_definition = cache(AmazonStateLanguageParser.parse)
 _make_task_client = cache(boto_client_for)
-
-
-class _DefinitePath:
-    """A path to one place: without wildcards, slices or filters."""
-
-    def __init__(self, path: str) -> None:
-        assert not re.search(r"[*?:@,]|\.\.", path), f"{path} may lead to several places"
-        self._path = parse(path)
-
-    def find(self, data: Any) -> list[DatumInContext]:
-        """Without the context, in which moto would look for an index."""
-        return [DatumInContext(match.value) for match in self._path.find(data)]
-
-
-_parse_path = cache(_DefinitePath)
+_parse_path = cache(parse)
 
 
 def task_client(service: str) -> Any:

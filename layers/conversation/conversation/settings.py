@@ -57,6 +57,11 @@ class StartSettings:
         )
 
 
+def source() -> str:
+    """Read SOURCE, the company that a lookup function asks. Raises ConfigurationError when it is missing."""
+    return text("SOURCE")
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSettings:
     """Where one company's service is, which secret opens it, and where its token is shared; "": nowhere."""

@@ -18,7 +18,7 @@ from conversation.http_client import HttpAnswer
 from conversation.sources import alpha, credentials, lookup
 from conversation.sources.client import SourceClient
 from conversation.sources.identity import Identity
-from conversation.sources.lookup import LookupEvent, answer_lookup
+from conversation.sources.lookup import LookupEvent, answer_lookup, import_own_company
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -203,6 +203,26 @@ def test_a_secret_that_cannot_be_read_is_read_again_the_next_time(secrets: "Secr
     secrets.create_secret(Name="alpha", SecretString='{"apiKey": "third"}')
     assert ask(company)["outcome"] == "MATCH"
     assert company.keys == ["third"]
+
+
+@pytest.mark.parametrize("source", ["alpha", "beta", "gamma"])
+def test_a_lookup_functions_company_is_the_one_that_it_is_told(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE", source)
+    company = import_own_company()
+    assert company.source == source
+    assert company.look_up.__module__ == company.secret_type.__module__ == f"conversation.sources.{source}"
+
+
+def test_a_lookup_function_without_a_company_is_a_defect_of_the_deployment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ConfigurationError, match="set the environment variable SOURCE"):
+        import_own_company()
+    monkeypatch.setenv("SOURCE", "omega")
+    with pytest.raises(ModuleNotFoundError, match=r"conversation\.sources\.omega"):
+        import_own_company()
 
 
 @pytest.mark.parametrize("name", ["SOURCE_URL", "SOURCE_SECRET"])
