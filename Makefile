@@ -22,7 +22,7 @@ PYTHON_VERSION := python3.13
 VENVS := .venvs
 UV := $(VENVS)/uv/bin/uv
 DEVELOPMENT := $(VENVS)/development/bin
-CHECKED := functions layers/conversation layers/journeys layers/stepmark tests local benchmarks
+CHECKED := functions layers/conversation layers/journeys layers/stepmark tests local operations benchmarks
 
 help: ## list the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -83,7 +83,7 @@ down: development ## end what `make up` started
 
 STACK_NAME := $(or $(STACK),meanwhile)
 gate: development ## list the journeys under way that a deployment would park; STACK=<name>
-	@$(LOCAL) local.gate "$(STACK_NAME)"
+	@$(LOCAL) operations.gate "$(STACK_NAME)"
 
 deploy: gate sam ## check the journeys under way, build, deploy; STACK=<name>
 	PATH="$$PWD/$(DEVELOPMENT):$$PATH" $(VENVS)/sam/bin/sam build
@@ -124,7 +124,7 @@ lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
 	$(DEVELOPMENT)/cfn-lint --append-rules cfn_lint_serverless.rules
 	$(VENVS)/checkov/bin/checkov --config-file .checkov.yaml
 	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation layers/journeys layers/stepmark
-	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local
+	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local operations
 
 .PHONY: test test-load test-unit test-stepmark test-integration test-architecture test-e2e e2e lint
 

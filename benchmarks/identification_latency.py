@@ -21,9 +21,9 @@ from pathlib import Path
 
 from local import ivr, system
 from local.companies import Behaviour, Companies, invented_customer
+from local.emulator.stack import Stack
+from local.emulator.warm_up import warm_up
 from local.ivr import Ivr
-from local.stack import Stack
-from local.warm_up import warm_up
 
 GAMMA_SECONDS = 1.0
 SLOW_SECONDS = 3.0

@@ -20,9 +20,10 @@ from pydantic import BaseModel
 from local import ivr, processes, system
 from local.companies import Behaviour, Customer, Fault
 from local.console import console, step
-from local.errors import LocalError, StartError
-from local.story import LATENCIES
-from local.warm_up import warm_up
+from local.demo.story import LATENCIES
+from local.emulator.warm_up import warm_up
+from local.errors import LocalError, NotInTime, StartError
+from local.waiting import wait_until
 
 DIRECTORY = processes.BUILD / "up"
 _STATE = "state.json"
@@ -136,9 +137,8 @@ def hold(directory: Path = DIRECTORY) -> int:
 def _end(state: _State, directory: Path) -> None:
     if holder := state.holder.find():
         holder.terminate()
-    until = time.monotonic() + _END_DEADLINE_SECONDS
-    while state.holder.find() and time.monotonic() < until:
-        time.sleep(0.05)
+    with suppress(NotInTime):
+        wait_until(lambda: not state.holder.find(), seconds=_END_DEADLINE_SECONDS, pause=0.05)
     for process in (state.holder, *state.held):
         if process.find():
             os.killpg(process.pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ LocalError
 ├── StartError        a child process ended, or was not ready in time
 ├── DeploymentError   sam could not build or deploy
 ├── WarmUpError       the functions do not answer as they should
+├── NotInTime         what was waited for did not happen in time
 └── StoryError        the system did something else than the demo says
 """
 
@@ -26,3 +27,7 @@ class WarmUpError(LocalError):
 
 class StoryError(LocalError):
     """The system did something else than the story says."""
+
+
+class NotInTime(LocalError):
+    """What was waited for did not happen in time."""

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from local.stack import Stack
+from local.emulator.stack import Stack
 
 
 class Reply(NamedTuple):

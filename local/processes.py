@@ -6,14 +6,14 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from local.errors import StartError
+from local.errors import NotInTime, StartError
+from local.waiting import wait_until
 
 REPOSITORY = Path(__file__).parent.parent
 BUILD = REPOSITORY / ".build"
@@ -111,13 +111,20 @@ def wait_until_ready(
     process: subprocess.Popen[bytes], is_ready: Callable[[], bool], *, log: Path, deadline_seconds: float
 ) -> None:
     """Wait until `is_ready()` says so; `StartError` when the process ends first or the deadline passes."""
-    until = time.monotonic() + deadline_seconds
-    while not is_ready():
+
+    def is_up() -> bool:
+        if is_ready():
+            return True
         if process.poll() is not None:
             raise StartError(f"it ended at once; its output:\n{tail(log)}")
-        if time.monotonic() > until:
-            raise StartError(f"not ready after {deadline_seconds:.0f} s; its last output:\n{tail(log)}")
-        time.sleep(0.05)
+        return False
+
+    try:
+        wait_until(is_up, seconds=deadline_seconds, pause=0.05)
+    except NotInTime as error:
+        raise StartError(
+            f"not ready after {deadline_seconds:.0f} s; its last output:\n{tail(log)}"
+        ) from error
 
 
 # Where `make demo` and the others look for modules too.

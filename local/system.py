@@ -5,10 +5,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import companies, emulator, stack
+from local import companies
 from local.companies import SOURCES, Companies
-from local.emulator import Emulator
-from local.stack import Stack
+from local.emulator import deployment, ministack
+from local.emulator.ministack import Emulator
+from local.emulator.stack import Stack
 
 type Progress = Callable[[str], AbstractContextManager[object]]
 """Called with what is about to be done; the context that it returns lasts as long as that takes."""
@@ -39,12 +40,12 @@ def running(
         with progress("starting the three demo companies"):
             demo_companies = ends.enter_context(companies.running(directory))
         with progress("starting the AWS emulator (MiniStack)"):
-            aws = ends.enter_context(emulator.running(directory))
+            aws = ends.enter_context(ministack.running(directory))
         urls = {f"{source.capitalize()}Url": demo_companies.base_url(source) for source in SOURCES}
         urls["CrmUrl"] = demo_companies.crm_url
-        with stack.sole_builder():
+        with deployment.build_lock():
             with progress("building functions and layers (sam build)"):
-                stack.build(directory)
+                deployment.build(directory)
             with progress("deploying template.yaml to the emulator (sam deploy)"):
-                deployed = stack.deploy(directory, aws.endpoint, {**urls, **(parameters or {})})
+                deployed = deployment.deploy(directory, aws.endpoint, {**urls, **(parameters or {})})
         yield System(aws, demo_companies, deployed)

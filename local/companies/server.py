@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 from aiohttp import BasicAuth, web
 from pydantic import TypeAdapter
 
-from local import serving
 from local.companies.model import (
     CREDENTIALS,
     SOURCES,
@@ -32,6 +31,7 @@ from local.companies.model import (
     Source,
     invented_customer,
 )
+from local.servers import serving
 
 _DRIP_SECONDS = 0.2
 _BACKLOG = 2048

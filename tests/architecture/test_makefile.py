@@ -169,7 +169,7 @@ def test_a_stack_is_deployed_under_its_name(name: str, given: str, checkout: Che
         finished = checkout.make("deploy", env={"STACK": name})
     assert finished.returncode == 0, finished.stderr
     assert checkout.called() == [
-        *("python", "-m", "local.gate", name),
+        *("python", "-m", "operations.gate", name),
         *("sam", "build"),
         *("sam", "deploy", "--stack-name", name),
     ]
@@ -178,7 +178,7 @@ def test_a_stack_is_deployed_under_its_name(name: str, given: str, checkout: Che
 @pytest.mark.parametrize("arguments", [[], ["STACK="], ["STACK= "]])
 def test_without_a_name_it_is_meanwhile(arguments: list[str], checkout: Checkout) -> None:
     assert checkout.make("gate", *arguments).returncode == 0
-    assert checkout.called() == ["python", "-m", "local.gate", "meanwhile"]
+    assert checkout.called() == ["python", "-m", "operations.gate", "meanwhile"]
 
 
 def test_the_tests_get_the_name(checkout: Checkout) -> None:

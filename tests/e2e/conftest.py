@@ -13,10 +13,10 @@ from local import ivr as ivr_module
 from local import processes
 from local import system as system_module
 from local.companies import Companies
+from local.emulator.stack import Stack
+from local.emulator.warm_up import warm_up, warm_up_lookups
 from local.ivr import Ivr
-from local.stack import Stack
 from local.system import System
-from local.warm_up import warm_up, warm_up_lookups
 
 # Tests come in bursts that no telephone exchange sends.
 PARAMETERS = {"DefaultRegion": "FR", "ThrottlingRateLimit": "10000", "ThrottlingBurstLimit": "5000"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from local import stack
+from local.emulator import deployment
 from local.processes import BUILD, REPOSITORY
 from tests.architecture.deployment import FUNCTIONS, Function
 
@@ -20,8 +20,8 @@ NEEDED_BY = {layer: next(each for each in FUNCTIONS if layer in each.layers) for
 @pytest.fixture(scope="module")
 def layers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The layers' folders after `sam build`, as Lambda puts them on the path, by their names."""
-    with stack.sole_builder():
-        stack.build(tmp_path_factory.mktemp("build"))
+    with deployment.build_lock():
+        deployment.build(tmp_path_factory.mktemp("build"))
     return {layer: str(BUILD / "sam/build" / layer / "python") for layer in LAYERS}
 
 

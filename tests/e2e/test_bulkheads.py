@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 
 from local.companies import Behaviour, Companies, invented_customer
+from local.emulator.stack import Stack
 from local.ivr import Ivr
-from local.stack import Stack
 
 HANGING = "+33639981601"
 KNOWN = "+33639981602"

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from local.companies import SOURCES, Behaviour, Companies, Fault, Source, invented_customer
+from local.emulator.stack import Stack
+from local.emulator.warm_up import warm_up_api
 from local.ivr import Ivr, Reply
-from local.stack import Stack
-from local.warm_up import warm_up_api
 
 
 def new_id() -> str:

@@ -13,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local import emulator, processes
+from local import processes
+from local.emulator import ministack
 
 # What the demo has last said it is doing when the interrupt comes.
 MOMENTS = [
@@ -103,4 +104,4 @@ def test_an_interrupt_leaves_nothing_behind(demo: Demo, moment: str) -> None:
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", port)) != 0, f"port {port} is still taken"
     assert not list(processes.BUILD.glob(f"*-{demo.process.pid}"))
-    assert not list(emulator.MEMORY.glob(f"meanwhile-{demo.process.pid}-*"))
+    assert not list(ministack.MEMORY.glob(f"meanwhile-{demo.process.pid}-*"))

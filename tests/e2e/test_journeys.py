@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from local.companies import Companies, Customer
+from local.emulator.stack import Stack
+from local.emulator.warm_up import warm_up
 from local.ivr import Ivr
-from local.stack import Stack
-from local.warm_up import warm_up
 
 # The emulator asks streams and queues about once a second, on a machine that may have other things to do.
 DEADLINE_SECONDS = 90

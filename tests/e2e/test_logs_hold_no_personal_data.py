@@ -15,8 +15,8 @@ import phonenumbers
 import pytest
 
 from local.companies import CREDENTIALS, SOURCES, Behaviour, Companies, Customer, Fault, invented_customer
+from local.emulator.stack import Stack
 from local.ivr import Ivr
-from local.stack import Stack
 from local.system import System
 
 # What a telephone number looks like, whoever's it is: E.164, as it stands or in a URL, and the URIs of IVRs.

@@ -15,8 +15,8 @@ from schemathesis import Case, GenerationMode
 from schemathesis.core.parameters import ParameterLocation
 
 from local.companies import Companies, Customer
+from local.emulator.stack import Stack
 from local.ivr import Ivr, Reply
-from local.stack import Stack
 from local.system import System
 from tests.support.bad_requests import bad_decisions, bad_fields, json_values
 from tests.support.openapi import OPERATIONS, PATH, validator

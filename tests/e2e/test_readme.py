@@ -21,8 +21,8 @@ import pytest
 from local import processes
 from local.background import CALLER, CUSTOMER
 from local.companies import Behaviour, Companies
-from local.stack import Stack
-from local.story import LATENCIES
+from local.demo.story import LATENCIES
+from local.emulator.stack import Stack
 
 SOON_SECONDS = 60
 REQUEST_SECONDS = 60

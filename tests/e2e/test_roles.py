@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.companies import SOURCES, Companies, invented_customer
+from local.emulator.stack import Stack
 from local.ivr import Ivr
-from local.stack import Stack
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient

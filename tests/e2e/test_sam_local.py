@@ -19,12 +19,12 @@ from typing import Any
 import pytest
 import yaml
 
-from local import stack as stack_module
 from local.companies import SOURCES, Companies, Source, invented_customer
-from local.emulator import REGION
+from local.emulator.deployment import build, build_lock
+from local.emulator.ministack import REGION
+from local.emulator.stack import Stack
 from local.ivr import Ivr
 from local.processes import BUILD, REPOSITORY
-from local.stack import Stack
 from local.system import System
 from tests.architecture import deployment
 from tests.support.relay import LOOPBACK, bridge_address, relayed
@@ -126,21 +126,21 @@ def sam_local(
     """The functions as `sam build` leaves them; their AWS is the emulator, their companies the demo's."""
     assert system is not None, "companies skips what is not for the emulator"
     directory = tmp_path_factory.mktemp("sam-local")
-    build = directory / "build"
-    with stack_module.sole_builder():
-        stack_module.build(directory)
-        shutil.copytree(BUILD / "sam/build", build)
+    built = directory / "build"
+    with build_lock():
+        build(directory)
+        shutil.copytree(BUILD / "sam/build", built)
     address = bridge_address()
     with (
         relayed(port_of(system.emulator.endpoint), address) as aws_port,
         relayed(port_of(companies.url), address) as companies_port,
     ):
-        template = yaml.safe_load((build / "template.yaml").read_text())
+        template = yaml.safe_load((built / "template.yaml").read_text())
         variables = template["Globals"]["Function"]["Environment"]["Variables"]
         # SAM hands on no variable that the template does not declare.
         variables["AWS_ENDPOINT_URL"] = f"http://host.docker.internal:{aws_port}"
-        (build / "template.yaml").write_text(yaml.safe_dump(template))
-        (build / "variables.json").write_text(
+        (built / "template.yaml").write_text(yaml.safe_dump(template))
+        (built / "variables.json").write_text(
             json.dumps(variables_of_functions(template["Resources"], stack))
         )
         urls = [
@@ -150,7 +150,7 @@ def sam_local(
         parameters = [*urls, f"Architecture={'arm64' if platform.machine() == 'aarch64' else 'x86_64'}"]
         # Docker Desktop leads this name to the loopback interface by itself.
         host = [] if address == LOOPBACK else ["--add-host", f"host.docker.internal:{address}"]
-        yield SamLocal(build, [*engine, *host, "--parameter-overrides", *parameters])
+        yield SamLocal(built, [*engine, *host, "--parameter-overrides", *parameters])
 
 
 def port_of(url: str) -> int:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from local.companies import Companies, invented_customer
+from local.emulator.stack import Stack
 from local.ivr import Ivr
-from local.stack import Stack
 
 KNOWN = "+33639981801"
 UNKNOWN = "+33639981802"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from local import stack as stacks
 from local.companies import Companies
-from local.emulator import REGION
+from local.emulator import deployment
+from local.emulator.ministack import REGION
 from local.ivr import Ivr
 from local.processes import REPOSITORY
 from local.system import System
@@ -36,13 +36,13 @@ def build(system: System | None, tmp_path: Path) -> Iterator[Path]:
     """A copy of the build, for changes; the stack gets the old one back in the end."""
     if system is None:
         pytest.skip("only a stack on this machine is deployed over")
-    copy = stacks.BUILT.with_name(f"changed-{os.getpid()}")  # beside it: the template has relative paths
-    shutil.copytree(stacks.BUILT, copy)
+    copy = deployment.BUILT.with_name(f"changed-{os.getpid()}")  # beside it: the template has relative paths
+    shutil.copytree(deployment.BUILT, copy)
     try:
         yield copy
     finally:
         shutil.rmtree(copy)
-        stacks.redeploy(tmp_path, system.emulator.endpoint)
+        deployment.redeploy(tmp_path, system.emulator.endpoint)
 
 
 def rewrite(build: Path, *changes: tuple[str, str]) -> Path:
@@ -70,7 +70,7 @@ def gate(system: System, journeys: Path) -> subprocess.CompletedProcess[str]:
         "AWS_SECRET_ACCESS_KEY": "test",
     }
     return subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, "-m", "local.gate", system.stack.name],
+        [sys.executable, "-m", "operations.gate", system.stack.name],
         cwd=REPOSITORY,
         env=environment,
         capture_output=True,
@@ -95,7 +95,7 @@ def test_a_waiting_journey_goes_on_under_a_new_definition(
     checked = gate(system, journeys)
     assert (checked.returncode, checked.stdout) == (0, ""), checked
 
-    stacks.redeploy(tmp_path, system.emulator.endpoint, build)
+    deployment.redeploy(tmp_path, system.emulator.endpoint, build)
     assert ivr.send_event(call.workflow_id, "approve", APPROVAL).document == {"output": "approved"}
 
     assert call.end()["result"] == "approved"

@@ -25,9 +25,9 @@ from botocore.exceptions import ClientError
 
 from local import processes
 from local.companies import Companies
-from local.emulator import REGION
+from local.emulator.ministack import REGION
+from local.emulator.stack import Stack
 from local.ivr import Ivr
-from local.stack import Stack
 from local.system import System
 
 CROSS_SITE = {"Origin": "https://page.example", "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"}

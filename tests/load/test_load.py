@@ -8,9 +8,9 @@ from typing import NamedTuple
 import pytest
 
 from local.companies import SOURCES, Behaviour, Companies, Source, invented_customer
+from local.emulator.stack import Stack
+from local.emulator.warm_up import warm_up
 from local.ivr import Ivr
-from local.stack import Stack
-from local.warm_up import warm_up
 
 CONVERSATIONS = 300
 AT_ONCE = 20  # as many calls as two cores carry

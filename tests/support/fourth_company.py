@@ -19,10 +19,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from local import ivr, processes, system
+from local.emulator.stack import Stack
+from local.emulator.warm_up import warm_up_api, warm_up_lookups
 from local.ivr import Ivr
-from local.stack import Stack
 from local.system import System
-from local.warm_up import warm_up_api, warm_up_lookups
 
 KNOWN = "+33639984101"
 UNKNOWN = "+33639984102"

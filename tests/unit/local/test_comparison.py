@@ -2,7 +2,7 @@
 
 import pytest
 
-from local.comparison.ways import Call, Span
+from local.demo.comparison.ways import Call, Span
 
 
 def test_silence_and_the_whole_time_are_told_apart() -> None:
@@ -13,7 +13,7 @@ def test_silence_and_the_whole_time_are_told_apart() -> None:
 
 def test_what_is_heard_is_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([10.0, 13.5, 20.0, 20.25])
-    monkeypatch.setattr("local.comparison.ways.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("local.demo.comparison.ways.time.monotonic", lambda: next(clock))
     call = Call()
     with call.hears("silence"):
         pass

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from local import door
-from local.door import Headers, refusal
+from local.servers import door
+from local.servers.door import Headers, refusal
 from tests.support.template import REPOSITORY
 
 PORTS = ("", ":", ":80", ":4566", ":65535")
@@ -296,7 +296,7 @@ def test_a_foreign_target_is_refused_by_the_raw_path() -> None:
 
 
 def test_every_server_of_ours_is_behind_the_door() -> None:
-    """Whatever listens is started by local/serving.py or local/emulator.py, on the loopback interface."""
+    """Whatever listens is started by serving.py or guarded.py, on the loopback interface."""
     starts = re.compile(r"run_app|TCPSite|SockSite|start_server|HTTPServer|ThreadingTCPServer|uvicorn")
     found = {path.name for path in (REPOSITORY / "local").rglob("*.py") if starts.search(path.read_text())}
     assert found == {"serving.py"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from local import stack
+from local.emulator import stack
 
 ON_AWS = "https://a1b2c3.execute-api.us-east-1.amazonaws.com/v1"
 

@@ -8,13 +8,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from local.stack import Stack
+    from local.emulator.stack import Stack
 
 _ACTIONS = ["scheduler:CreateSchedule", "scheduler:UpdateSchedule", "scheduler:DeleteSchedule"]
 _POLICY = "SchedulesOnTheEmulator"
 
 
-def let_roles_create_them(stack: "Stack") -> None:
+def allow_schedules(stack: "Stack") -> None:
     """Give the stack's roles that may keep schedules the right to do so here."""
     iam = stack.session.client("iam", endpoint_url=stack.endpoint)
     cloudformation = stack.session.client("cloudformation", endpoint_url=stack.endpoint)

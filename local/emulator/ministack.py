@@ -41,7 +41,7 @@ def running(directory: Path) -> Iterator[Emulator]:
     port = processes.free_port()
     emulator = Emulator(f"http://127.0.0.1:{port}", directory / "emulator.log")
     temporary = _scratch(directory)
-    command = [str(_PYTHON), "-P", str(Path(__file__).with_name("guarded_emulator.py"))]
+    command = [str(_PYTHON), "-P", str(Path(__file__).with_name("guarded.py"))]
     try:
         with processes.running(
             command, log=emulator.log, env=_environment(port, temporary), cwd=temporary

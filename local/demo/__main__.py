@@ -7,13 +7,14 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from local import ivr, processes, second_act, story, system
+from local import ivr, processes, system
 from local.companies import SOURCES, Behaviour, invented_customer
-from local.comparison.ways import QUESTION_SECONDS, Call, four_ways
 from local.console import console, heading, step
+from local.demo import second_act, story
+from local.demo.comparison.ways import QUESTION_SECONDS, Call, four_ways
+from local.emulator.warm_up import warm_up
 from local.errors import LocalError
 from local.system import System
-from local.warm_up import warm_up
 
 _CALLER = "+33639980500"
 _REHEARSAL = "+33639980501"

@@ -21,10 +21,10 @@ from botocore.config import Config
 
 from local import ivr, processes
 from local.companies import CREDENTIALS, SOURCES
-from local.comparison import function, lookups
-from local.comparison.lookups import Company
+from local.demo.comparison import function, lookups
+from local.demo.comparison.lookups import Company
+from local.emulator.stack import Stack
 from local.ivr import Ivr
-from local.stack import Stack
 from local.system import System
 
 QUESTION_SECONDS = 2.0
@@ -157,7 +157,7 @@ def _waiting_web_service(directory: Path, companies: list[Company]) -> Iterator[
     port = processes.free_port()
     url = f"http://127.0.0.1:{port}/"
     log = directory / "web-service.log"
-    command = [sys.executable, "-m", "local.comparison.web_service", f"--port={port}"]
+    command = [sys.executable, "-m", "local.demo.comparison.web_service", f"--port={port}"]
     with (
         httpx.Client(timeout=15) as client,
         processes.running(command, log=log, env=processes.python_environment()) as process,

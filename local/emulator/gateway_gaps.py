@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from mypy_boto3_apigateway import APIGatewayClient
 
-    from local.stack import Stack
+    from local.emulator.stack import Stack
 
 _METHODS = frozenset({"get", "put", "post", "delete", "patch", "head", "options"})
 

@@ -12,12 +12,12 @@ from rich.text import Text
 
 from local.companies import SOURCES, Behaviour, Companies, Customer, Fault, Source
 from local.console import console, heading
+from local.demo.scene import Document, Scene, summary
+from local.emulator.warm_up import warm_up_lookups
 from local.errors import StoryError
 from local.ivr import Ivr
 from local.parallel import in_parallel
-from local.scene import Document, Scene, summary
 from local.system import System
-from local.warm_up import warm_up_lookups
 
 # Seconds that each company takes. Gamma, which the IVR would ask last, is the quickest.
 LATENCIES: dict[Source, float] = {"alpha": 3.0, "beta": 3.0, "gamma": 1.0}

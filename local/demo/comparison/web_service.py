@@ -1,6 +1,6 @@
 """One web service that asks the three companies and waits for all of them.
 
-python -m local.comparison.web_service --port 8000
+python -m local.demo.comparison.web_service --port 8000
 
 POST / answers {"callerNumber", "companies": [{"source", "url", "credentials"}]} with the customer or null.
 """
@@ -10,8 +10,8 @@ import asyncio
 
 from aiohttp import web
 
-from local import serving
-from local.comparison.lookups import Company, ask_all
+from local.demo.comparison.lookups import Company, ask_all
+from local.servers import serving
 
 
 async def identify(request: web.Request) -> web.Response:

@@ -12,8 +12,9 @@ import httpx
 from rich.text import Text
 
 from local.console import console
-from local.errors import StoryError
+from local.errors import NotInTime, StoryError
 from local.ivr import Ivr, Reply
+from local.waiting import wait_until
 
 type Document = dict[str, Any]
 
@@ -79,14 +80,17 @@ class Scene:
 
     def talk_until_known(self, *questions: tuple[str, float]) -> Document:
         """Ask questions of so many seconds, reading after each, until the identification has ended."""
-        until = time.monotonic() + _DEADLINE_SECONDS
         remaining = list(questions)
-        while time.monotonic() < until:
+
+        def ask() -> Document | None:
             self.say(*(remaining.pop(0) if remaining else _FILLER))
             document = self.get()
-            if document["status"] != "ONGOING":
-                return document
-        raise StoryError(f"the conversation is still ONGOING after {_DEADLINE_SECONDS} s")
+            return None if document["status"] == "ONGOING" else document
+
+        try:
+            return wait_until(ask, seconds=_DEADLINE_SECONDS, pause=0) or {}
+        except NotInTime as error:
+            raise StoryError(f"the conversation is still ONGOING after {_DEADLINE_SECONDS} s") from error
 
     def watch(self) -> None:
         """Have another reader wait for the identification, and print on the right when it ends."""
@@ -107,14 +111,15 @@ class Scene:
 
     def when_all_have_answered(self) -> Document:
         """Wait until no company's answer is pending any more."""
-        until = time.monotonic() + _DEADLINE_SECONDS
-        while True:
+
+        def answered() -> Document | None:
             document = self.ivr.read(self.conversation_id).document
-            if "PENDING" not in document["sources"].values():
-                return document
-            if time.monotonic() > until:
-                raise StoryError(f"answers are pending after {_DEADLINE_SECONDS} s: {document['sources']}")
-            time.sleep(0.1)
+            return None if "PENDING" in document["sources"].values() else document
+
+        try:
+            return wait_until(answered, seconds=_DEADLINE_SECONDS) or {}
+        except NotInTime as error:
+            raise StoryError(f"answers are pending after {_DEADLINE_SECONDS} s") from error
 
 
 def summary(document: Document) -> str:

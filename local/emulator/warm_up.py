@@ -1,7 +1,6 @@
 """Start the functions' execution environments before anything is shown or measured."""
 
 import json
-import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,10 +10,11 @@ import httpx
 from botocore.config import Config
 
 from local.companies import SOURCES, Behaviour, Companies, invented_customer
-from local.errors import WarmUpError
+from local.emulator.stack import Stack
+from local.errors import NotInTime, WarmUpError
 from local.ivr import Ivr
 from local.parallel import in_parallel
-from local.stack import Stack
+from local.waiting import wait_until
 
 if TYPE_CHECKING:
     from conversation.sources.lookup import LookupEvent
@@ -42,14 +42,18 @@ def warm_up(stack: Stack, companies: Companies, ivr: Ivr, *, at_once: int = 1) -
     # ends its environment, so that the next one is as late.
     warm_up_lookups(stack, companies, at_once=at_once)
     numbers = _prepare_callers(companies, at_once)
-    until = time.monotonic() + _DEADLINE_SECONDS
-    while True:
+
+    def all_known() -> bool:
         answers = in_parallel(lambda number: _take_call(ivr, number), numbers)
         if all(answer == dict.fromkeys(SOURCES, "MATCH") for answer in answers):
-            break
-        if time.monotonic() > until:
-            raise WarmUpError(f"after {_DEADLINE_SECONDS} s the functions still answer {answers}")
+            return True
         warm_up_lookups(stack, companies, at_once=at_once)
+        return False
+
+    try:
+        wait_until(all_known, seconds=_DEADLINE_SECONDS)
+    except NotInTime as error:
+        raise WarmUpError(f"after {_DEADLINE_SECONDS} s not all callers are answered") from error
     companies.forget()
 
 
@@ -114,10 +118,13 @@ def _take_call(ivr: Ivr, number: str) -> Mapping[str, str]:
         ivr.start(conversation_id, number)
     except httpx.TimeoutException:  # a hundred processes start: it is not warm yet
         return {}
-    document = ivr.read(conversation_id, wait=20).document
-    until = time.monotonic() + _ANSWERS_DEADLINE_SECONDS
-    while "PENDING" in document["sources"].values() and time.monotonic() < until:
-        time.sleep(0.1)
-        document = ivr.read(conversation_id).document
-    sources: Mapping[str, str] = document["sources"]
-    return sources
+    ivr.read(conversation_id, wait=20)
+
+    def answers() -> Mapping[str, str]:
+        found: Mapping[str, str] = ivr.read(conversation_id).document["sources"]
+        return {} if "PENDING" in found.values() else found
+
+    try:
+        return wait_until(answers, seconds=_ANSWERS_DEADLINE_SECONDS)
+    except NotInTime:
+        return {}

@@ -6,11 +6,11 @@
 import sys
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parent.parent))
+sys.path.append(str(Path(__file__).parents[2]))
 
 import ministack.app  # type: ignore[import-not-found]
 
-from local.door import guarded
+from local.servers.door import guarded
 
 # The server that its main() starts serves what this name stands for.
 ministack.app.app = guarded(ministack.app.app)

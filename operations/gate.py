@@ -1,6 +1,6 @@
 """`make gate` and `make deploy`: what a deployment would do to the journeys that are under way.
 
-    python -m local.gate meanwhile    # 0: nothing stands in the way; 1: it would park journeys
+    python -m operations.gate meanwhile    # 0: nothing stands in the way; 1: it would park journeys
 
 Looks at the workflow table of a deployed stack, in the account and region of the AWS command line, with the
 definitions of this checkout. A stack that is not there yet holds no journeys.

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from local.comparison.lookups import Company, CompanyCustomer, ask_all
+from local.demo.comparison.lookups import Company, CompanyCustomer, ask_all
 
 
 def lambda_handler(event: dict[str, Any], _context: object) -> CompanyCustomer | None:

@@ -1,4 +1,4 @@
-"""A deployed stack: built and deployed to the emulator by SAM, or found in an AWS account by its name."""
+"""The stack built by SAM, and deployed to the emulator with what that leaves out."""
 
 import fcntl
 import json
@@ -6,69 +6,21 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 import boto3
 
-from local import gateway, processes, schedules
+from local import processes
 from local.companies import CREDENTIALS, SOURCES
-from local.emulator import REGION
+from local.emulator import gateway_gaps, schedule_gaps
+from local.emulator.ministack import REGION
+from local.emulator.stack import NAME, Stack
 from local.errors import DeploymentError
 
-if TYPE_CHECKING:
-    from mypy_boto3_cloudformation import CloudFormationClient
-
-NAME = "meanwhile"
 _SAM = processes.REPOSITORY / ".venvs/sam/bin/sam"
 _SAM_BUILD = processes.BUILD / "sam"
 BUILT = _SAM_BUILD / "build"
 _SAM_DEADLINE_SECONDS = 600
-
-
-@dataclass(frozen=True)
-class Stack:
-    """Where a deployed stack is reached: its API, and what lies behind it.
-
-        stack = Stack.from_cloudformation("meanwhile")
-        httpx.get(f"{stack.api_url}/conversations/c1", headers={"x-api-key": stack.api_key})
-
-    `endpoint` is the emulator's, or None for AWS itself; `outputs` are all that the template declares.
-    """
-
-    name: str
-    endpoint: str | None
-    session: boto3.Session
-    api_url: str
-    api_key: str = field(repr=False)
-    table_name: str
-    state_machine_arn: str
-    outputs: Mapping[str, str]
-
-    @classmethod
-    def from_cloudformation(
-        cls, name: str, *, endpoint: str | None = None, session: boto3.Session | None = None
-    ) -> Self:
-        """Read a deployed stack's outputs and its API key.
-
-        Without a session, credentials and region come from the environment, as for the AWS CLI. Raises
-        botocore's ClientError when there is no such stack, or no right to read it.
-        """
-        session = session or boto3.Session()
-        outputs = _outputs(session.client("cloudformation", endpoint_url=endpoint), name)
-        apis = session.client("apigateway", endpoint_url=endpoint)
-        return cls(
-            name=name,
-            endpoint=endpoint,
-            session=session,
-            api_url=_reachable(outputs["ApiUrl"].rstrip("/"), endpoint),
-            api_key=apis.get_api_key(apiKey=outputs["ApiKeyId"], includeValue=True)["value"],
-            table_name=outputs["ConversationTableName"],
-            state_machine_arn=outputs["StateMachineArn"],
-            outputs=outputs,
-        )
 
 
 def emulator_session() -> boto3.Session:
@@ -97,8 +49,8 @@ def deploy(directory: Path, endpoint: str, parameters: Mapping[str, str]) -> Sta
     for source in SOURCES:
         name = stack.outputs[f"{source.capitalize()}SecretArn"]
         secrets.put_secret_value(SecretId=name, SecretString=json.dumps(CREDENTIALS[source]))
-    gateway.complete_import(stack)
-    schedules.let_roles_create_them(stack)
+    gateway_gaps.complete_import(stack)
+    schedule_gaps.allow_schedules(stack)
     return stack
 
 
@@ -119,7 +71,7 @@ def _sam_deploy(directory: Path, endpoint: str, built: Path, parameters: list[st
 
 
 @contextmanager
-def sole_builder() -> Iterator[None]:
+def build_lock() -> Iterator[None]:
     """Keep other runs out while this one builds and deploys: SAM empties its build directory first."""
     _SAM_BUILD.mkdir(parents=True, exist_ok=True)
     with (_SAM_BUILD / "lock").open("w") as lock:
@@ -150,17 +102,3 @@ def _sam(arguments: list[str], *, log: Path, endpoint: str = "") -> None:
             status = None
     if status != 0:
         raise DeploymentError(f"sam {arguments[0]} ended with {status}:\n{processes.tail(log, 30)}")
-
-
-def _outputs(cloudformation: "CloudFormationClient", name: str) -> dict[str, str]:
-    stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
-    return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-
-
-def _reachable(api_url: str, endpoint: str | None) -> str:
-    """The API's URL, which on the emulator is a path of its endpoint: no name to resolve, no Host header."""
-    if endpoint is None:
-        return api_url
-    url = urlsplit(api_url)
-    api_id = str(url.hostname).partition(".")[0]
-    return f"{endpoint}/_aws/execute-api/{api_id}{url.path}"

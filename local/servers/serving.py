@@ -6,7 +6,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from local import door
+from local.servers import door
 
 
 def run(application: web.Application, port: int, **options: Any) -> None:

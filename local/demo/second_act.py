@@ -9,10 +9,10 @@ from stepmark import describe
 from journeys.retention import Retention
 from local.companies import SOURCES, Behaviour, Companies, Customer
 from local.console import heading
+from local.demo.scene import Document, Scene
+from local.demo.story import expect
 from local.errors import StoryError
 from local.ivr import Ivr
-from local.scene import Document, Scene
-from local.story import expect
 from local.system import System
 
 _CALLER = Customer(customer_id="G-1042", first_name="Jean", last_name="Dupont", segment="vip")
