@@ -66,9 +66,11 @@ def _warm_lookups(request: pytest.FixtureRequest) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the test that reads all log lines of the run come last, and time the tests alone."""
+    """Give all tests of the stack to one process, the one that reads all log lines last; time tests alone."""
     items.sort(key=lambda item: item.path.name == "test_logs_hold_no_personal_data.py")
     for item in items:
+        needs_stack = "system" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("stack" if needs_stack else item.path.name))
         if item.get_closest_marker("timeout") is None:
             # What fixtures start has deadlines of its own, and the first test would pay for all of it.
             item.add_marker(pytest.mark.timeout(120, func_only=True))

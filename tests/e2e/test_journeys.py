@@ -132,15 +132,16 @@ def test_repeats_and_refusals(ivr: Ivr, companies: Companies) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_twenty_at_once(ivr: Ivr, companies: Companies, stack: Stack) -> None:
-    fields = {number: {"answer_within_seconds": 2 if number % 3 == 2 else 600} for number in range(20)}
-    # All twenty go on at once; a few clients drive them, since each concurrent call starts a process here.
+@pytest.mark.parametrize("count", [6, pytest.param(20, marks=pytest.mark.long)])
+def test_journeys_at_once(count: int, ivr: Ivr, companies: Companies, stack: Stack) -> None:
+    fields = {number: {"answer_within_seconds": 2 if number % 3 == 2 else 600} for number in range(count)}
+    # All go on at once; a few clients drive them, since each concurrent call starts a process here.
     # Those of identification are started first: two cores take longer for them than callers wait.
     warm_up(stack, companies, ivr, at_once=CLIENTS)
     with ThreadPoolExecutor(CLIENTS) as clients:
-        numbers = [f"+336399841{number:02}" for number in range(20)]
+        numbers = [f"+33639984{100 + count + number}" for number in range(count)]
         calls = list(clients.map(lambda number: Call(ivr, companies, number).identified(), numbers))
-        list(clients.map(lambda number: calls[number].journey(fields[number]), range(20)))
+        list(clients.map(lambda number: calls[number].journey(fields[number]), range(count)))
         list(clients.map(lambda call: ivr.set_attributes(call.conversation_id, {"reason": "cancel"}), calls))
 
         def answer(number: int) -> str:
@@ -151,6 +152,6 @@ def test_twenty_at_once(ivr: Ivr, companies: Companies, stack: Stack) -> None:
                 assert ivr.send_event(call.workflow_id, event, APPROVAL, key="k").status == 200
             return str(call.end()["result"])
 
-        endings = list(clients.map(answer, range(20)))
-    assert endings == [("approved", "denied", "timed out")[number % 3] for number in range(20)]
-    assert [companies.requests().notes[call.customer_id] for call in calls] == [1] * 20
+        endings = list(clients.map(answer, range(count)))
+    assert endings == [("approved", "denied", "timed out")[number % 3] for number in range(count)]
+    assert [companies.requests().notes[call.customer_id] for call in calls] == [1] * count

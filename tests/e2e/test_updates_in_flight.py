@@ -31,18 +31,33 @@ NEW_STEPS = """\
 """
 
 
-@pytest.fixture
-def build(system: System | None, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the build, for changes; the stack gets the old one back in the end."""
+@pytest.fixture(scope="module")
+def unchanged(system: System | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the build that no other run builds over."""
     if system is None:
         pytest.skip("only a stack on this machine is deployed over")
-    copy = stacks.BUILT.with_name(f"changed-{os.getpid()}")  # beside it: the template has relative paths
-    shutil.copytree(stacks.BUILT, copy)
-    try:
-        yield copy
-    finally:
-        shutil.rmtree(copy)
-        stacks.redeploy(tmp_path, system.emulator.endpoint)
+    copy = stacks.BUILT.with_name(f"unchanged-{os.getpid()}")  # beside it: the template has relative paths
+    with stacks.sole_builder():
+        stacks.build(tmp_path_factory.mktemp("build"))
+        shutil.copytree(stacks.BUILT, copy)
+    yield copy
+    shutil.rmtree(copy)
+
+
+@pytest.fixture
+def build(unchanged: Path) -> Iterator[Path]:
+    """A copy of the build, for changes."""
+    copy = stacks.BUILT.with_name(f"changed-{os.getpid()}")
+    shutil.copytree(unchanged, copy)
+    yield copy
+    shutil.rmtree(copy)
+
+
+@pytest.fixture
+def deployed_back(system: System, unchanged: Path, tmp_path: Path) -> Iterator[None]:
+    """Give the stack its own build back in the end."""
+    yield
+    stacks.redeploy(tmp_path, system.emulator.endpoint, unchanged)
 
 
 def rewrite(build: Path, *changes: tuple[str, str]) -> Path:
@@ -81,6 +96,7 @@ def gate(system: System, journeys: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("deployed_back")
 def test_a_waiting_journey_goes_on_under_a_new_definition(
     system: System, ivr: Ivr, companies: Companies, build: Path, tmp_path: Path
 ) -> None:
