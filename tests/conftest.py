@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, settings
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 
-# Parallel processes must collect the same tests, and a run that failed be repeated by the seed that it prints.
+# Parallel processes must collect the same tests, and a failed run must repeat with the seed that it prints.
 os.environ.setdefault("STEPMARK_SEED", str(secrets.randbits(32)))
 
 
