@@ -98,7 +98,7 @@ PYTEST := env -u PYTHONPATH -u PYTHONSAFEPATH $(DEVELOPMENT)/python -m pytest
 # A process more than there are cores, for tests that wait; one that has nothing left to do takes from the others.
 IN_PARALLEL := --numprocesses auto --dist worksteal
 # The deployed stack belongs to one process; what starts systems of its own runs beside it.
-BESIDE_THE_STACK := --numprocesses 2 --dist loadgroup
+BESIDE_THE_STACK := --numprocesses 2 --dist loadscope
 
 test: ## what a commit has to pass: all tests but those of test-long
 	$(MAKE) --jobs=4 development emulator sam runtime

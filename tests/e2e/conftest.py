@@ -6,8 +6,11 @@ make e2e STACK=meanwhile      that stack; tests that need the demo companies are
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from local import ivr as ivr_module
 from local import processes
@@ -17,6 +20,14 @@ from local.ivr import Ivr
 from local.stack import Stack
 from local.system import System
 from local.warm_up import warm_up, warm_up_lookups
+
+# What needs no stack, or starts its own.
+ON_THEIR_OWN = {
+    "test_background.py",
+    "test_built_layers.py",
+    "test_demo_companies.py",
+    "test_demo_interrupt.py",
+}
 
 # Tests come in bursts that no telephone exchange sends.
 PARAMETERS = {"DefaultRegion": "FR", "ThrottlingRateLimit": "10000", "ThrottlingBurstLimit": "5000"}
@@ -65,12 +76,23 @@ def _warm_lookups(request: pytest.FixtureRequest) -> None:
             warm_up_lookups(system.stack, system.companies)
 
 
+class BesideTheStack(LoadScopeScheduling):  # type: ignore[misc]
+    """One process has the stack with all of its tests; the files on their own go to whoever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0]).name
+        return file if file in ON_THEIR_OWN else "the stack"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Share out the tests by what they need."""
+    return BesideTheStack(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all tests of the stack to one process, the one that reads all log lines last; time tests alone."""
+    """Let the test that reads all log lines of the run come last, and time the tests alone."""
     items.sort(key=lambda item: item.path.name == "test_logs_hold_no_personal_data.py")
     for item in items:
-        needs_stack = "system" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("stack" if needs_stack else item.path.name))
         if item.get_closest_marker("timeout") is None:
             # What fixtures start has deadlines of its own, and the first test would pay for all of it.
             item.add_marker(pytest.mark.timeout(120, func_only=True))

@@ -26,6 +26,7 @@ from journeys import crm
 from journeys.crm import CrmUnavailable
 from tests.support.cloud import wait_until
 from tests.support.companies import JEAN, PROTOCOLS
+from tests.support.environment import variables
 from tests.support.raw_server import RawServer, Script, http, raw_server
 
 NOTE = json.dumps({"noteId": "N-1"}).encode()
@@ -50,11 +51,9 @@ def company(source: str) -> Service:
 
 
 def ask_crm(url: str, seconds: float) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("journeys.settings.os", SimpleNamespace(environ={"CRM_URL": url}))
+    with pytest.MonkeyPatch.context() as patch, variables(CRM_URL=url):
         patch.setattr(crm, "current", lambda: SimpleNamespace(idempotency_key="w1-3"))
-        patch.setattr(crm, "MAXIMUM_SECONDS", seconds)
-        return crm.note("G-1042", "wants to cancel")
+        return crm.note("G-1042", "wants to cancel", seconds=seconds)
 
 
 SERVICES = [*map(company, ("alpha", "beta", "gamma")), Service("CRM", NOTE, ask_crm, CrmUnavailable)]
@@ -63,9 +62,9 @@ every_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service:
 
 @pytest.fixture(autouse=True)
 def _no_tokens() -> Iterator[None]:
-    gamma._tokens.clear()
+    gamma.forget()
     yield
-    gamma._tokens.clear()
+    gamma.forget()
 
 
 def serve(answer: Script) -> AbstractContextManager[RawServer]:
