@@ -95,25 +95,39 @@ deploy: gate sam ## check the journeys under way, build, deploy; STACK=<name>
 
 PYTEST := env -u PYTHONPATH -u PYTHONSAFEPATH $(DEVELOPMENT)/python -m pytest
 
-test: test-unit test-stepmark test-integration test-architecture test-e2e ## everything below, in this order
+# A process more than there are cores, for tests that wait; one that has nothing left to do takes from the others.
+IN_PARALLEL := --numprocesses auto --dist worksteal
+# The deployed stack belongs to one process; what starts systems of its own runs beside it.
+BESIDE_THE_STACK := --numprocesses 2 --dist loadscope
+
+test: ## what a commit has to pass: all tests but those of test-long
+	$(MAKE) --jobs=4 development emulator sam runtime
+	STEPMARK_EXAMPLES=500 $(PYTEST) $(IN_PARALLEL) -m "not long" tests/unit tests/stepmark tests/integration tests/architecture
+	$(MAKE) test-e2e
+
+test-long: ## what takes long by nature: 50,000 random workflows, every crash, hundreds of conversations, containers
+	$(MAKE) --jobs=4 development emulator sam runtime
+	$(MAKE) --jobs=2 --output-sync stepmark-fuzz test-crashes
+	$(PYTEST) $(BESIDE_THE_STACK) -m long tests/e2e
 
 test-unit: development ## each part alone, no network
-	$(PYTEST) tests/unit
+	$(PYTEST) $(IN_PARALLEL) tests/unit
 
 test-stepmark: development ## the workflow library: examples, random programs, crashes, updates
-	$(PYTEST) tests/stepmark
+	$(PYTEST) $(IN_PARALLEL) tests/stepmark
 
 test-integration: development ## the real handlers and state machine in a simulated account
-	$(PYTEST) --numprocesses 2 --dist loadfile tests/integration
+	$(PYTEST) $(IN_PARALLEL) -m "not long" tests/integration
 
 test-architecture: development sam ## the rules that hold the house together
-	$(PYTEST) tests/architecture
+	$(PYTEST) $(IN_PARALLEL) tests/architecture
 
 test-e2e: development emulator sam runtime ## the deployed template on the emulator
-	$(PYTEST) tests/e2e
+	$(PYTEST) $(BESIDE_THE_STACK) -m "not long" tests/e2e
 
-test-load: development emulator sam ## three hundred conversations, twenty at a time; minutes of two cores
-	$(PYTEST) tests/load
+test-crashes: development ## crashes at every call, and hundreds of conversations at once
+	$(PYTEST) $(IN_PARALLEL) tests/stepmark/crash tests/stepmark/updates
+	$(PYTEST) $(IN_PARALLEL) -m long tests/integration
 
 e2e: test-e2e ## the same; STACK=<name> takes that stack in your AWS account
 
@@ -126,12 +140,12 @@ lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
 	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation layers/journeys layers/stepmark
 	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local operations
 
-.PHONY: test test-load test-unit test-stepmark test-integration test-architecture test-e2e e2e lint
+.PHONY: test test-long test-unit test-stepmark test-integration test-architecture test-e2e test-crashes e2e lint
 
 # --- stepmark ------------------------------------------------------------------------------------------
 
 stepmark-fuzz: development ## 50,000 random workflows against plain Python
-	STEPMARK_EXAMPLES=50000 $(PYTEST) -q tests/stepmark/random
+	STEPMARK_EXAMPLES=50000 $(PYTEST) $(IN_PARALLEL) -q tests/stepmark/random
 
 benchmark-stepmark: $(VENVS)/benchmark/.installed ## stepmark's speed, and that of engines people would pick instead
 	PYTHONPATH=layers/stepmark $(VENVS)/benchmark/bin/python benchmarks/stepmark_engines.py

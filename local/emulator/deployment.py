@@ -12,8 +12,7 @@ import boto3
 
 from local import processes
 from local.companies import CREDENTIALS, SOURCES
-from local.emulator import gateway_gaps, schedule_gaps
-from local.emulator.ministack import REGION
+from local.emulator import REGION, gateway_gaps, schedule_gaps
 from local.emulator.stack import NAME, Stack
 from local.errors import DeploymentError
 

@@ -80,8 +80,5 @@ def test_only_settings_read_the_environment(folder: str) -> None:
         if (isinstance(node, ast.Attribute) and node.attr in READERS)
         or (isinstance(node, ast.ImportFrom) and node.module == "os" and node.names[0].name in READERS)
     }
-    settings = {
-        "layers/conversation/conversation/settings.py",
-        "layers/journeys/journeys/settings.py",
-    }
+    settings = {"layers/conversation/conversation/settings.py"}
     assert readers == (settings if folder == "layers" else set())

@@ -2,6 +2,7 @@
 
 import ast
 import asyncio
+import contextvars
 import json
 import logging
 import re
@@ -84,12 +85,13 @@ def test_no_function_traces_its_answer(function: Function) -> None:
 
 
 def test_the_http_library_logs_no_url_even_when_everything_is_logged(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    transport = httpx.MockTransport(lambda _request: httpx.Response(200, json=[]))
-    monkeypatch.setattr(http_client, "_transport", lambda: transport)
     caplog.set_level(logging.DEBUG)
     alpha = client.SourceClient("alpha", "https://alpha.example")
-    answer = asyncio.run(alpha.request("GET", "/customers", params={"phone": "+33612345678"}))
+    answered = httpx.MockTransport(lambda _request: httpx.Response(200, json=[]))
+    context = contextvars.copy_context()
+    context.run(http_client.transport.set, answered)
+    answer = context.run(asyncio.run, alpha.request("GET", "/customers", params={"phone": "+33612345678"}))
     assert answer.status == httpx.codes.OK
     assert "33612345678" not in caplog.text

@@ -6,8 +6,11 @@ make e2e STACK=meanwhile      that stack; tests that need the demo companies are
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from local import ivr as ivr_module
 from local import processes
@@ -17,6 +20,14 @@ from local.emulator.stack import Stack
 from local.emulator.warm_up import warm_up, warm_up_lookups
 from local.ivr import Ivr
 from local.system import System
+
+# What needs no stack, or starts its own.
+ON_THEIR_OWN = {
+    "test_background.py",
+    "test_built_layers.py",
+    "test_demo_companies.py",
+    "test_demo_interrupt.py",
+}
 
 # Tests come in bursts that no telephone exchange sends.
 PARAMETERS = {"DefaultRegion": "FR", "ThrottlingRateLimit": "10000", "ThrottlingBurstLimit": "5000"}
@@ -63,6 +74,19 @@ def _warm_lookups(request: pytest.FixtureRequest) -> None:
         system: System | None = request.getfixturevalue("system")
         if system is not None:
             warm_up_lookups(system.stack, system.companies)
+
+
+class BesideTheStack(LoadScopeScheduling):  # type: ignore[misc]
+    """One process has the stack with all of its tests; the files on their own go to whoever is free."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = Path(nodeid.partition("::")[0]).name
+        return file if file in ON_THEIR_OWN else "the stack"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Share out the tests by what they need."""
+    return BesideTheStack(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 import py_compile
 import subprocess
+from collections.abc import Iterator
 from importlib.util import MAGIC_NUMBER, cache_from_source, source_hash
 from pathlib import Path
 
@@ -18,11 +19,11 @@ NEEDED_BY = {layer: next(each for each in FUNCTIONS if layer in each.layers) for
 
 
 @pytest.fixture(scope="module")
-def layers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def layers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """The layers' folders after `sam build`, as Lambda puts them on the path, by their names."""
-    with deployment.build_lock():
+    with deployment.build_lock():  # until the last test has looked at them
         deployment.build(tmp_path_factory.mktemp("build"))
-    return {layer: str(BUILD / "sam/build" / layer / "python") for layer in LAYERS}
+        yield {layer: str(BUILD / "sam/build" / layer / "python") for layer in LAYERS}
 
 
 def run(code: str, path: list[str], source: str = "") -> subprocess.CompletedProcess[str]:

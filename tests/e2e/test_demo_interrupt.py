@@ -23,8 +23,10 @@ MOMENTS = [
     "starting the AWS emulator",
     "building functions and layers",
     "deploying template.yaml",
-    "warming up: the first call",
-    "conversation: SUCCESS",
+    *(
+        pytest.param(late, marks=pytest.mark.long)
+        for late in ("warming up: the first call", "conversation: SUCCESS")
+    ),
 ]
 SAID_DEADLINE_SECONDS = 240
 END_DEADLINE_SECONDS = 90  # most of it removes the code that the emulator unpacked for each environment

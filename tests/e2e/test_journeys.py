@@ -15,7 +15,6 @@ from local.ivr import Ivr
 
 # The emulator asks streams and queues about once a second, on a machine that may have other things to do.
 DEADLINE_SECONDS = 90
-CLIENTS = 4
 APPROVAL = {"by": "Ada", "reason": "with us for ten years"}
 
 
@@ -132,16 +131,17 @@ def test_repeats_and_refusals(ivr: Ivr, companies: Companies) -> None:
 
 
 @pytest.mark.timeout(400)
-def test_twenty_at_once(ivr: Ivr, companies: Companies, stack: Stack) -> None:
-    fields = {number: {"answer_within_seconds": 2 if number % 3 == 2 else 600} for number in range(20)}
-    # All twenty go on at once; a few clients drive them, since each concurrent call starts a process here.
+@pytest.mark.parametrize(("count", "clients"), [(6, 2), pytest.param(20, 4, marks=pytest.mark.long)])
+def test_journeys_at_once(count: int, clients: int, ivr: Ivr, companies: Companies, stack: Stack) -> None:
+    fields = {number: {"answer_within_seconds": 2 if number % 3 == 2 else 600} for number in range(count)}
+    # All go on at once; a few clients drive them, since each concurrent call starts a process here.
     # Those of identification are started first: two cores take longer for them than callers wait.
-    warm_up(stack, companies, ivr, at_once=CLIENTS)
-    with ThreadPoolExecutor(CLIENTS) as clients:
-        numbers = [f"+336399841{number:02}" for number in range(20)]
-        calls = list(clients.map(lambda number: Call(ivr, companies, number).identified(), numbers))
-        list(clients.map(lambda number: calls[number].journey(fields[number]), range(20)))
-        list(clients.map(lambda call: ivr.set_attributes(call.conversation_id, {"reason": "cancel"}), calls))
+    warm_up(stack, companies, ivr, at_once=clients)
+    with ThreadPoolExecutor(clients) as threads:
+        numbers = [f"+33639984{100 + count + number}" for number in range(count)]
+        calls = list(threads.map(lambda number: Call(ivr, companies, number).identified(), numbers))
+        list(threads.map(lambda number: calls[number].journey(fields[number]), range(count)))
+        list(threads.map(lambda call: ivr.set_attributes(call.conversation_id, {"reason": "cancel"}), calls))
 
         def answer(number: int) -> str:
             call = calls[number]
@@ -151,6 +151,6 @@ def test_twenty_at_once(ivr: Ivr, companies: Companies, stack: Stack) -> None:
                 assert ivr.send_event(call.workflow_id, event, APPROVAL, key="k").status == 200
             return str(call.end()["result"])
 
-        endings = list(clients.map(answer, range(20)))
-    assert endings == [("approved", "denied", "timed out")[number % 3] for number in range(20)]
-    assert [companies.requests().notes[call.customer_id] for call in calls] == [1] * 20
+        endings = list(threads.map(answer, range(count)))
+    assert endings == [("approved", "denied", "timed out")[number % 3] for number in range(count)]
+    assert [companies.requests().notes[call.customer_id] for call in calls] == [1] * count

@@ -35,6 +35,8 @@ FUNCTIONS = [function.logical_name for function in deployment.FUNCTIONS]
 ENGINE_PID = Path("/run/docker.pid")
 SAM = REPOSITORY / ".venvs/sam/bin"
 
+pytestmark = pytest.mark.long  # each invocation starts a container
+
 
 def setup_script() -> Path | None:
     named = os.environ.get("SAM_LOCAL_SETUP")

@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from local.companies import Companies
-from local.emulator import deployment
-from local.emulator.ministack import REGION
+from local.emulator import REGION, deployment
 from local.ivr import Ivr
 from local.processes import REPOSITORY
 from local.system import System
@@ -31,18 +30,35 @@ NEW_STEPS = """\
 """
 
 
-@pytest.fixture
-def build(system: System | None, tmp_path: Path) -> Iterator[Path]:
-    """A copy of the build, for changes; the stack gets the old one back in the end."""
+@pytest.fixture(scope="module")
+def unchanged(system: System | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A copy of the build that no other run builds over."""
     if system is None:
         pytest.skip("only a stack on this machine is deployed over")
-    copy = deployment.BUILT.with_name(f"changed-{os.getpid()}")  # beside it: the template has relative paths
-    shutil.copytree(deployment.BUILT, copy)
-    try:
-        yield copy
-    finally:
-        shutil.rmtree(copy)
-        deployment.redeploy(tmp_path, system.emulator.endpoint)
+    copy = deployment.BUILT.with_name(
+        f"unchanged-{os.getpid()}"
+    )  # beside it: the template has relative paths
+    with deployment.build_lock():
+        deployment.build(tmp_path_factory.mktemp("build"))
+        shutil.copytree(deployment.BUILT, copy)
+    yield copy
+    shutil.rmtree(copy)
+
+
+@pytest.fixture
+def build(unchanged: Path) -> Iterator[Path]:
+    """A copy of the build, for changes."""
+    copy = deployment.BUILT.with_name(f"changed-{os.getpid()}")
+    shutil.copytree(unchanged, copy)
+    yield copy
+    shutil.rmtree(copy)
+
+
+@pytest.fixture
+def deployed_back(system: System, unchanged: Path, tmp_path: Path) -> Iterator[None]:
+    """Give the stack its own build back in the end."""
+    yield
+    deployment.redeploy(tmp_path, system.emulator.endpoint, unchanged)
 
 
 def rewrite(build: Path, *changes: tuple[str, str]) -> Path:
@@ -81,6 +97,7 @@ def gate(system: System, journeys: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("deployed_back")
 def test_a_waiting_journey_goes_on_under_a_new_definition(
     system: System, ivr: Ivr, companies: Companies, build: Path, tmp_path: Path
 ) -> None:

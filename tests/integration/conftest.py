@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
-from conversation import timestamps
 from local.companies import Companies, running
 from tests.support.clock import Clock
 from tests.support.cloud import Cloud, deployed
@@ -15,7 +14,7 @@ from tests.support.machine import Machine
 from tests.support.simulated_aws import REGION
 
 
-@pytest.fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="package")
 def _environment() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_DEFAULT_REGION", REGION)
@@ -55,9 +54,10 @@ def cloud() -> Iterator[Cloud]:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+def clock(cloud: Cloud) -> Clock:
+    """What tells the time to the functions."""
     clock = Clock()
-    monkeypatch.setattr(timestamps, "now", clock.now)
+    cloud.clock = clock.now
     return clock
 
 

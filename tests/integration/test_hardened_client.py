@@ -26,9 +26,11 @@ from journeys import crm
 from journeys.crm import CrmUnavailable
 from tests.support.cloud import wait_until
 from tests.support.companies import JEAN, PROTOCOLS
+from tests.support.environment import variables
 from tests.support.raw_server import RawServer, Script, http, raw_server
 
 NOTE = json.dumps({"noteId": "N-1"}).encode()
+BEFORE_THE_TIME_IS_OVER = "(?!gave no answer within)"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -50,11 +52,9 @@ def company(source: str) -> Service:
 
 
 def ask_crm(url: str, seconds: float) -> object:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("journeys.settings.os", SimpleNamespace(environ={"CRM_URL": url}))
+    with pytest.MonkeyPatch.context() as patch, variables(CRM_URL=url):
         patch.setattr(crm, "current", lambda: SimpleNamespace(idempotency_key="w1-3"))
-        patch.setattr(crm, "MAXIMUM_SECONDS", seconds)
-        return crm.note("G-1042", "wants to cancel")
+        return crm.note("G-1042", "wants to cancel", seconds=seconds)
 
 
 SERVICES = [*map(company, ("alpha", "beta", "gamma")), Service("CRM", NOTE, ask_crm, CrmUnavailable)]
@@ -63,9 +63,9 @@ every_service = pytest.mark.parametrize("service", SERVICES, ids=lambda service:
 
 @pytest.fixture(autouse=True)
 def _no_tokens() -> Iterator[None]:
-    gamma._tokens.clear()
+    gamma.forget()
     yield
-    gamma._tokens.clear()
+    gamma.forget()
 
 
 def serve(answer: Script) -> AbstractContextManager[RawServer]:
@@ -137,10 +137,8 @@ def test_a_bomb_is_not_unpacked(service: Service, levels: int) -> None:
     with serve(lambda _: [answer]) as server:
         tracemalloc.start()
         try:
-            started = time.monotonic()
-            with pytest.raises(service.error):
+            with pytest.raises(service.error, match=f"{service.name} answered in a content encoding"):
                 service.ask(server.url, 5)
-            assert time.monotonic() - started < 3
             assert tracemalloc.get_traced_memory()[1] < 10_000_000
         finally:
             tracemalloc.stop()
@@ -198,11 +196,11 @@ SLOW: dict[str, Script] = {
 @every_service
 @pytest.mark.parametrize("what", FLOODS)
 def test_what_has_no_end_is_given_up_soon(service: Service, what: str) -> None:
-    with serve(FLOODS[what]) as server:
-        started = time.monotonic()
-        with pytest.raises(service.error):
-            service.ask(server.url, 20)
-        assert time.monotonic() - started < 10
+    with (
+        serve(FLOODS[what]) as server,
+        pytest.raises(service.error, match=f"{service.name} {BEFORE_THE_TIME_IS_OVER}"),
+    ):
+        service.ask(server.url, 20)
     # Twice, as garbled answers are asked for again, and what the two kernels hold between them.
     assert server.bytes_sent < 2 * (MAXIMUM_ANSWER_BYTES + 8_000_000)
 
@@ -210,11 +208,11 @@ def test_what_has_no_end_is_given_up_soon(service: Service, what: str) -> None:
 @every_service
 @pytest.mark.parametrize("what", SLOW)
 def test_what_keeps_coming_slowly_ends_with_the_time(service: Service, what: str) -> None:
-    with serve(SLOW[what]) as server:
-        started = time.monotonic()
-        with pytest.raises(service.error, match=rf"{service.name} gave no answer within 0\.7 s$"):
-            service.ask(server.url, 0.7)
-        assert time.monotonic() - started < 2
+    with (
+        serve(SLOW[what]) as server,  # which never ends by itself
+        pytest.raises(service.error, match=rf"{service.name} gave no answer within 0\.7 s$"),
+    ):
+        service.ask(server.url, 0.7)
 
 
 @every_service
@@ -243,11 +241,11 @@ def test_a_length_beyond_the_bound_is_not_waited_for(service: Service, length: i
     ],
 )  # fmt: skip
 def test_what_is_no_http_is_no_answer(service: Service, answer: bytes) -> None:
-    with serve(lambda _: [answer]) as server:
-        started = time.monotonic()
-        with pytest.raises(service.error, match=f"{service.name} "):
-            service.ask(server.url, 3)
-        assert time.monotonic() - started < 2.5
+    with (
+        serve(lambda _: [answer]) as server,
+        pytest.raises(service.error, match=f"{service.name} {BEFORE_THE_TIME_IS_OVER}"),
+    ):
+        service.ask(server.url, 3)
 
 
 # --- what is kept ------------------------------------------------------------------------------------------
@@ -309,13 +307,12 @@ def test_a_stuck_event_loop_costs_no_more_than_the_time(service: Service) -> Non
         released.wait(30)
 
     loop = http_client._loop()
-    asyncio.run_coroutine_threadsafe(stick(), loop)
+    stuck = asyncio.run_coroutine_threadsafe(stick(), loop)
     try:
         with serve(lambda _: [http(service.good)]) as server:
-            started = time.monotonic()
             with pytest.raises(service.error, match=f"{service.name} gave no answer within 0.5 s"):
                 service.ask(server.url, 0.5)
-            assert time.monotonic() - started < 2
+            assert not stuck.done()
             assert service.ask(server.url, 5), "the next one has a loop of its own"
     finally:
         released.set()

@@ -14,6 +14,7 @@ from journeys import crm
 from local.companies import CREDENTIALS, SOURCES, Behaviour, Companies, Fault, invented_customer
 from tests.support.cloud import Cloud
 from tests.support.company_cloud import ask, close_connections, deployed_with
+from tests.support.environment import variables
 
 NUMBER = "+33612345678"
 
@@ -70,8 +71,7 @@ def test_nothing_of_a_caller_and_no_credential_is_logged_by_anybody(
             companies.behave(source, Behaviour(fault=Fault.HALF_BODY))
             with pytest.raises(SourceUnavailable):
                 ask(cloud, source, NUMBER)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("journeys.settings.os", SimpleNamespace(environ={"CRM_URL": companies.crm_url}))
+    with pytest.MonkeyPatch.context() as patch, variables(CRM_URL=companies.crm_url):
         patch.setattr(crm, "current", lambda: SimpleNamespace(idempotency_key="w1-3"))
         crm.note(customers["gamma"].customer_id, "wants to cancel")
     assert len(confidential) > 10

@@ -105,7 +105,7 @@ def test_any_order_of_two_executions_and_of_readers_past_the_deadline(
 
     def reader() -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(timestamps, "now", lambda: now + timedelta(seconds=10))
+            patch.setattr(cloud, "clock", lambda: now + timedelta(seconds=10))
             told.append(cloud.read(conversation_id).body["status"])
         yield
 

@@ -12,8 +12,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cache
 from importlib import import_module
 from types import SimpleNamespace
@@ -24,6 +25,7 @@ import pytest
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 import journeys.queue
+from conversation import settings, timestamps
 from conversation.sources import credentials, gamma
 from conversation.store import conversations
 from journeys import engines, sweeping
@@ -66,13 +68,14 @@ class _Function:
 
 @dataclass
 class Cloud:
-    """A deployed stack. `lookups` replaces lookup functions, by source."""
+    """A deployed stack. `lookups` replaces lookup functions, by source; `clock` tells them the time."""
 
     functions: Mapping[str, _Function]
     definition: dict[str, Any]
     state_machine_arn: str
     dynamodb: "DynamoDBClient"
     lookups: dict[str, Lookup] = field(default_factory=dict)
+    clock: Callable[[], datetime] | None = None
 
     def invoke(self, name_or_arn: str, event: Any) -> Any:
         """Run a function by its logical name or its ARN, as Lambda does; what it raises comes through."""
@@ -85,11 +88,11 @@ class Cloud:
     def call(self, name: str, event: Any, **environment: str) -> Any:
         """Run a real function, in the template's environment but for what is given here."""
         function = self.functions[name]
-        token = _environment.set({**function.environment, **environment})
-        try:
-            answer = function.handler(json.loads(json.dumps(event)), _context(name))
-        finally:
-            _environment.reset(token)
+        context = copy_context()
+        context.run(settings.environment.set, {**function.environment, **environment})
+        if self.clock is not None:
+            context.run(timestamps.clock.set, self.clock)
+        answer = context.run(function.handler, json.loads(json.dumps(event)), _context(name))
         return json.loads(json.dumps(answer))
 
     def start(
@@ -186,9 +189,7 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Iterator[Cloud]:
         assert cloud is not None
         return cloud.invoke(arn, payload)
 
-    with pytest.MonkeyPatch.context() as patch, simulated_aws(invoke):
-        for settings in ("conversation.settings.os", "journeys.settings.os"):
-            patch.setattr(settings, SimpleNamespace(environ=_FunctionEnvironment()))
+    with simulated_aws(invoke):
         functions = _name_functions(template, known)
         _create_secrets(template, known)
         _create_table(template, known)
@@ -218,27 +219,17 @@ def _client(service: Any) -> Any:
     return boto3.client(service)
 
 
-_environment: ContextVar[Mapping[str, str]] = ContextVar("environment")
-
-
-class _FunctionEnvironment:
-    """os.environ of the function that runs in the current thread: here they all share one process."""
-
-    def get(self, name: str, default: str) -> str:
-        return _environment.get().get(name, default)
-
-
 def _name_functions(template: Template, known: dict[Reference, str]) -> dict[str, Callable[[Any, Any], Any]]:
     handlers = {}
     for name in template.resources("AWS::Serverless::Function"):
         known[Reference(name, "Arn")] = f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{name}"
         properties = template.document["Resources"][name]["Properties"]
         module, _, function = template.document["Globals"]["Function"]["Handler"].rpartition(".")
-        token = _environment.set(properties["Environment"]["Variables"])
+        token = settings.environment.set(properties["Environment"]["Variables"])
         try:
             app = import_module(f"{properties['CodeUri'].replace('/', '.')}.{module}")
         finally:
-            _environment.reset(token)
+            settings.environment.reset(token)
         handlers[name] = getattr(app, function)
     return handlers
 
@@ -316,9 +307,8 @@ def _forget_what_functions_remember() -> None:
     """A new execution environment for every function; the clients for AWS may stay, they know no stack."""
     conversations.cache_clear()
     import_module("functions.start_identification.app")._settings.cache_clear()
-    credentials._known.clear()
-    gamma._tokens.clear()
-    gamma._raw_clients.clear()
+    credentials.forget()
+    gamma.forget()
     for remembered in (engines.engine, engines.scheduler, journeys.queue._queue_url, sweeping._store):
         remembered.cache_clear()
 

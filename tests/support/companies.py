@@ -76,9 +76,17 @@ class Protocol:
     def knows(self, person: Person = JEAN) -> httpx.Response:
         return httpx.Response(200, json=self.document(person))
 
-    def ask(self, number: str = NUMBER, *, base_url: str = "", seconds: float = 5) -> Identity | None:
+    def ask(
+        self,
+        number: str = NUMBER,
+        *,
+        base_url: str = "",
+        seconds: float = 5,
+        retry_after_seconds: float = 0,
+    ) -> Identity | None:
         """Look the number up as a lookup function does."""
-        client = SourceClient(self.source, base_url or f"https://{self.source}.example/api")
+        url = base_url or f"https://{self.source}.example/api"
+        client = SourceClient(self.source, url, retry_after_seconds=retry_after_seconds)
         return run_within(self.source, seconds, self.look_up(client, self.secret, number))
 
 

@@ -37,7 +37,7 @@ def close_connections() -> None:
     """End the connections that lookups keep, which would outlive the companies otherwise."""
 
     async def close() -> None:
-        transport = http_client._transport()
+        transport = http_client._connections()
         http_client._transports.pop(asyncio.get_running_loop())
         await transport.aclose()
 

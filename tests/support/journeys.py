@@ -25,8 +25,9 @@ from moto.scheduler.models import scheduler_backends
 from moto.sqs.models import sqs_backends
 from stepmark import SystemClock
 
+from conversation.settings import environment
 from journeys import engines, sweeping
-from tests.support.cloud import TABLE, WORKFLOWS, Answer, Cloud, _client, _environment, identity
+from tests.support.cloud import TABLE, WORKFLOWS, Answer, Cloud, _client, identity
 from tests.support.openapi import OPERATIONS, validator
 from tests.support.simulated_aws import ACCOUNT, REGION
 from tests.support.template import Template
@@ -385,7 +386,7 @@ def calls() -> Iterator[Calls]:
     lock = threading.Lock()
 
     def watched(client: Any, operation: str, parameters: dict[str, Any]) -> Any:
-        if (_environment.get({}) or {}).get("POWERTOOLS_SERVICE_NAME") not in FUNCTIONS:
+        if environment.get().get("POWERTOOLS_SERVICE_NAME") not in FUNCTIONS:
             return make(client, operation, parameters)
         table = parameters.get("TableName", "")
         with lock:
@@ -416,8 +417,6 @@ def running(cloud: Cloud) -> Iterator[World]:
         cloud.kill_executions(patch)
         patch.setattr("time.time", clock.now)
         patch.setattr("moto.sqs.models.unix_time_millis", lambda: clock.now() * 1000)
-        patch.setattr(
-            "conversation.timestamps.now", lambda: datetime.now(UTC) + timedelta(seconds=clock.ahead)
-        )
+        patch.setattr(cloud, "clock", lambda: datetime.now(UTC) + timedelta(seconds=clock.ahead))
         patch.setattr(SystemClock, "sleep", lambda _clock, seconds: clock.pass_by(seconds))
         yield World(cloud, clock)

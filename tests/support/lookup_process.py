@@ -9,7 +9,8 @@ from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any, cast
 
-from conversation import timestamps
+from conversation import aws, timestamps
+from conversation.sources import shared_token
 from functions.look_up_caller.app import lambda_handler
 
 
@@ -17,6 +18,9 @@ def main() -> None:
     context = SimpleNamespace(
         function_name="look_up_caller", memory_limit_in_mb=256, invoked_function_arn="arn", aws_request_id="1"
     )
+    # Before the first lookup, whose budget several processes that start at once would use up.
+    aws.secrets_manager()
+    shared_token._dynamodb()
     for line in sys.stdin:
         deadline = timestamps.to_text(timestamps.now() + timedelta(seconds=10))
         event = {

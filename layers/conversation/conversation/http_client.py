@@ -14,6 +14,7 @@ import json
 import re
 import ssl
 import threading
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 library_logs.silence()
 
 MAXIMUM_ANSWER_BYTES = 256 * 1024
+# What requests go through in place of the connections of their event loop; for an httpx.MockTransport.
+transport: ContextVar[httpx.AsyncBaseTransport | None] = ContextVar("transport", default=None)
 _CONNECT_SECONDS = 1.5
 # How much later than its time-out the event loop may be before it counts as stuck.
 _GRACE_SECONDS = 0.25
@@ -122,7 +125,7 @@ async def send(
     except (httpx.InvalidURL, ValueError):
         raise CannotBeSent("was not asked: its URL or credentials cannot be sent") from None
     try:
-        response = await _transport().handle_async_request(request)
+        response = await (transport.get() or _connections()).handle_async_request(request)
         try:
             return HttpAnswer(response.status_code, await _read(response))
         finally:
@@ -220,7 +223,7 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _transport() -> httpx.AsyncBaseTransport:
+def _connections() -> httpx.AsyncBaseTransport:
     """Return the connection pool of the running loop.
 
     The transport and not the client of httpx: that one keeps cookies, unpacks, and logs URLs.

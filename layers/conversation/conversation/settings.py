@@ -1,18 +1,32 @@
 """What the template hands to the functions through their environment; nothing else reads `os.environ`."""
 
+from __future__ import annotations
+
 import os
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from conversation.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# On Lambda each function has a process of its own. Functions that share one each run in their own context.
+environment: ContextVar[Mapping[str, str]] = ContextVar("environment", default=os.environ)
 
 
 def text(name: str) -> str:
     """Read a variable. Raises ConfigurationError when it is missing or empty."""
-    value = os.environ.get(name, "")
+    value = optional_text(name)
     if not value:
         raise ConfigurationError(f"set the environment variable {name}")
     return value
+
+
+def optional_text(name: str) -> str:
+    """Read a variable; empty when it is missing."""
+    return environment.get().get(name, "")
 
 
 def whole_number(name: str) -> int:
@@ -76,5 +90,5 @@ class SourceSettings:
         return cls(
             base_url=text("SOURCE_URL").rstrip("/"),
             secret_id=text("SOURCE_SECRET"),
-            token_table=os.environ.get("TOKEN_TABLE", ""),
+            token_table=optional_text("TOKEN_TABLE"),
         )

@@ -19,13 +19,13 @@ class CrmUnavailable(RetryableError):
     """The CRM did not take the note; the same note may be sent again."""
 
 
-def note(customer_id: str, text: str) -> str:
+def note(customer_id: str, text: str, *, seconds: float = MAXIMUM_SECONDS) -> str:
     """Leave a note about a customer and return its id; to be called by a step.
 
         note_id = crm.note("G-1042", "wants to cancel")
 
     However often the step runs, the CRM sees one Idempotency-Key. Returns "no CRM" when CrmUrl is empty.
-    Raises CrmUnavailable within 5 seconds.
+    Raises CrmUnavailable within `seconds`.
     """
     url = CrmSettings.from_environment().url
     if not url:
@@ -37,7 +37,7 @@ def note(customer_id: str, text: str) -> str:
         headers={"Idempotency-Key": current().idempotency_key},
     )
     try:
-        answer = http_client.run_within(MAXIMUM_SECONDS, work)
+        answer = http_client.run_within(seconds, work)
     except HttpError as error:
         raise CrmUnavailable(f"the CRM {error}") from None
     if answer.status not in _SUCCESS:

@@ -1,11 +1,10 @@
-"""What the template hands to the functions behind journeys; nothing else here reads `os.environ`."""
+"""What the template hands to the functions behind journeys."""
 
-import os
 from dataclasses import dataclass
 from typing import Self
 
 from conversation.errors import ConfigurationError
-from conversation.settings import text, whole_number
+from conversation.settings import optional_text, text, whole_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class CrmSettings:
     @classmethod
     def from_environment(cls) -> Self:
         """Read CRM_URL."""
-        return cls(url=os.environ.get("CRM_URL", "").rstrip("/"))
+        return cls(url=optional_text("CRM_URL").rstrip("/"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from conversation.http_client import HttpAnswer, HttpError, TimedOut, Unreachabl
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
-_RETRY_AFTER_SECONDS = 0.1
+RETRY_AFTER_SECONDS = 0.1
 # What a second try, a moment later, may mend. A 429 or a time-out it would only make worse.
 _WORTH_A_RETRY = frozenset({500, 502, 503, 504})
 # What comes along with a copied credential: white space of any kind, byte-order marks, invisible spaces.
@@ -63,14 +63,22 @@ class SourceClient:
         answer = await client.request("GET", "/customers", params={"phone": "+33612345678"})
 
     `shared_in` is the table in which execution environments share the token of a company that has one; empty:
-    each has its own.
+    each has its own. `retry_after_seconds` is the pause before the one retry.
     """
 
-    def __init__(self, source: str, base_url: str, shared_in: str = "") -> None:
+    def __init__(
+        self,
+        source: str,
+        base_url: str,
+        shared_in: str = "",
+        *,
+        retry_after_seconds: float = RETRY_AFTER_SECONDS,
+    ) -> None:
         self.source = source
         self.base_url = base_url
         self.token_table = shared_in
         self.counted: Counter[str] = Counter()
+        self._retry_after_seconds = retry_after_seconds
 
     async def request(
         self,
@@ -107,7 +115,7 @@ class SourceClient:
             pass  # refused, reset, garbled, or a kept connection that died while the function was frozen
         except HttpError as error:
             raise self.unavailable(str(error)) from None
-        await asyncio.sleep(_RETRY_AFTER_SECONDS)
+        await asyncio.sleep(self._retry_after_seconds)
         try:
             return await send()
         except TimedOut as error:

@@ -41,6 +41,11 @@ class _Known:
 _known: dict[tuple[str, str], _Known] = {}
 
 
+def forget() -> None:
+    """Know as much as a new execution environment does."""
+    _known.clear()
+
+
 async def read[Secret: Credentials](
     source: str, secret_id: str, secret_type: type[Secret], *, refused: bool = False
 ) -> Secret:

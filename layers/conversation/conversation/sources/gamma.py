@@ -56,6 +56,12 @@ _tokens: dict[Secret, _Kept] = {}
 _raw_clients: set[Secret] = set()
 
 
+def forget() -> None:
+    """Know as much as a new execution environment does."""
+    _tokens.clear()
+    _raw_clients.clear()
+
+
 async def look_up(client: SourceClient, secret: Secret, number: str) -> Identity | None:
     """Ask gamma who has this number (E.164); None when gamma knows nobody. Raises SourceUnavailable."""
     token = await _token(client, secret)

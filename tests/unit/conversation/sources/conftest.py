@@ -7,32 +7,26 @@ import httpx
 import pytest
 
 from conversation import http_client
-from conversation.sources import client, gamma
+from conversation.sources import gamma
 from tests.support.companies import Company, Reply
 
 
 @pytest.fixture(autouse=True)
-def _no_pause_before_a_retry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "_RETRY_AFTER_SECONDS", 0)
-
-
-@pytest.fixture(autouse=True)
 def _no_tokens_from_before() -> Iterator[None]:
-    gamma._tokens.clear()
-    gamma._raw_clients.clear()
+    gamma.forget()
     yield
-    gamma._tokens.clear()
-    gamma._raw_clients.clear()
+    gamma.forget()
 
 
 @pytest.fixture
-def company(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Company]:
+def company() -> Iterator[Callable[..., Company]]:
     """A company with its replies to come; all is the client's own but the wire."""
+    before = http_client.transport.get()
 
     def make(*replies: Reply, **more: Any) -> Company:
         made = Company(list(replies), **more)
-        transport = httpx.MockTransport(made.handle)
-        monkeypatch.setattr(http_client, "_transport", lambda: transport)
+        http_client.transport.set(httpx.MockTransport(made.handle))
         return made
 
-    return make
+    yield make
+    http_client.transport.set(before)

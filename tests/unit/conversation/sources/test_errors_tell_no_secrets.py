@@ -9,7 +9,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conversation import http_client
 from conversation.errors import SourceUnavailable
 from conversation.sources import alpha, beta, client, gamma
 from tests.support.companies import NUMBER, PROTOCOLS, Company
@@ -72,16 +71,14 @@ def test_whatever_a_company_does_the_error_tells_nobody(
     source: str,
     replies: list[Callable[[], httpx.Response | Exception]],
     token_replies: list[Callable[[], httpx.Response | Exception]] | None,
-    monkeypatch: pytest.MonkeyPatch,
+    company: Callable[..., Company],
 ) -> None:
-    gamma._tokens.clear()
-    company = Company(
-        [reply() for reply in replies],
+    gamma.forget()
+    company(
+        *(reply() for reply in replies),
         token_replies=None if token_replies is None else [reply() for reply in token_replies],
     )
-    transport = httpx.MockTransport(company.handle)
-    monkeypatch.setattr(http_client, "_transport", lambda: transport)
-    asked = client.SourceClient(source, f"https://{source}.example")
+    asked = client.SourceClient(source, f"https://{source}.example", retry_after_seconds=0)
     try:
         client.run_within(source, 5, PROTOCOLS[source].look_up(asked, SECRETS[source], NUMBER))
     except SourceUnavailable as error:

@@ -6,6 +6,7 @@ import httpx
 import pytest
 
 from conversation.errors import SourceUnavailable
+from conversation.sources.client import RETRY_AFTER_SECONDS
 from tests.support.companies import PROTOCOLS, Company
 
 type MakeCompany = Callable[..., Company]
@@ -88,9 +89,8 @@ def test_the_retry_waits_a_moment_first(monkeypatch: pytest.MonkeyPatch, company
     async def note(seconds: float) -> None:
         pauses.append(seconds)
 
-    monkeypatch.undo()  # the pause that the other tests go without
     monkeypatch.setattr("conversation.sources.client.asyncio.sleep", note)
     asked = company(httpx.Response(503), PROTOCOLS["alpha"].knows())
-    PROTOCOLS["alpha"].ask()
+    PROTOCOLS["alpha"].ask(retry_after_seconds=RETRY_AFTER_SECONDS)
     assert pauses == [0.1]
     assert len(asked.lookups) == 2

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from typing import Any
 
 import boto3
@@ -136,7 +137,7 @@ def test_of_many_that_have_none_one_asks(
 
     asked = company(*(GAMMA.knows() for _ in range(12)), token_replies=[slowly])
     with ThreadPoolExecutor(12) as threads:
-        answers = [threads.submit(ask) for _ in range(12)]
+        answers = [threads.submit(copy_context().run, ask) for _ in range(12)]
         while store.calls["get_item"] < 24:  # all have looked, and those that wait have looked again
             time.sleep(0.01)
         others_wait.set()
@@ -153,14 +154,12 @@ class _Forgetful(dict[Any, Any]):
 def test_a_dead_renewers_claim_runs_out(
     store: Store, company: MakeCompany, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_token, "_CLAIM_SECONDS", 1.0)
+    monkeypatch.setattr(shared_token, "_CLAIM_SECONDS", 0.5)
     client = SourceClient("gamma", "https://gamma.example", TABLE)
     claim = shared_token._claim(client, gamma._key(client, GAMMA.secret), "", "one that died")
     assert run_within("gamma", 5, claim) is None
     asked = company(GAMMA.knows())
-    started = time.monotonic()
     assert ask()[0] is not None
-    assert 0.5 < time.monotonic() - started < 4
     assert bearers(asked) == ["token-1"]
     assert store.calls["get_item"] > 2
 
@@ -179,11 +178,10 @@ def test_who_fails_to_renew_leaves_it_to_the_next(store: Store, company: MakeCom
     asked = company(GAMMA.knows(), token_replies=[httpx.Response(400), token("one")])
     with pytest.raises(SourceUnavailable, match=r"^gamma answered 400$"):
         ask()
-    started = time.monotonic()
+    store.took()
     assert ask()[0] is not None
-    assert time.monotonic() - started < 1, "no claim is left to run out"
+    assert store.took()["get_item"] == 1, "no claim is left to run out"
     assert bearers(asked) == ["one"]
-    del store
 
 
 def test_who_renews_too_late_takes_what_another_has_got_since(
@@ -277,7 +275,7 @@ def test_one_death_is_renewed_once(
     monkeypatch.setattr(gamma, "_tokens", Remembering())
     live.append("token-2 of another client")
     with ThreadPoolExecutor(10) as threads:
-        answers = [threads.submit(ask) for _ in range(10)]
+        answers = [threads.submit(copy_context().run, ask) for _ in range(10)]
         assert all(answer.result(20)[0] is not None for answer in answers)
     assert len(asked.token_requests) == 2
     del store

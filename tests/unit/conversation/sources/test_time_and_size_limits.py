@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 from collections.abc import AsyncIterator, Callable
+from contextvars import copy_context
 
 import httpx
 import pytest
@@ -19,7 +20,8 @@ PATIENCE = 30
 def ask_within(source: str, seconds: float) -> Identity | None:
     """Ask in another thread, so that a budget that does not hold fails the test instead of hanging it."""
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        return executor.submit(PROTOCOLS[source].ask, seconds=seconds).result(PATIENCE)
+        asking = executor.submit(copy_context().run, PROTOCOLS[source].ask, seconds=seconds)
+        return asking.result(PATIENCE)
 
 
 async def never(_request: httpx.Request) -> httpx.Response:
@@ -118,7 +120,8 @@ def test_lookups_at_once_do_not_wait_for_each_other(company: MakeCompany) -> Non
 
     company(*(wait_for_the_others for _ in range(20)))
     with concurrent.futures.ThreadPoolExecutor(20) as executor:
-        answers = [executor.submit(PROTOCOLS["beta"].ask, seconds=PATIENCE) for _ in range(20)]
+        ask = PROTOCOLS["beta"].ask
+        answers = [executor.submit(copy_context().run, ask, seconds=PATIENCE) for _ in range(20)]
         assert all(answer.result(PATIENCE) is not None for answer in answers)
 
 

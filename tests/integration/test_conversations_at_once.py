@@ -1,4 +1,4 @@
-"""2,000 conversations open at once: each gets its own caller's identity, and none is lost.
+"""Conversations open at once, up to 2,000: each gets its own caller's identity, and none is lost.
 
 Through the real handlers of the API and the store, under moto. The state machine's part is its own writes,
 read from its definition and run directly, in a random order over all conversations: moto would need some
@@ -17,7 +17,6 @@ from conversation import timestamps
 from tests.support.cloud import SOURCES, TABLE, Cloud, deployed, identity
 from tests.support.machine import Machine
 
-COUNT = 2_000
 AT_ONCE = 16
 
 
@@ -56,22 +55,23 @@ def statuses_in_table(cloud: Cloud) -> Counter[str]:
     return counted
 
 
-@pytest.mark.timeout(600)  # a minute and a half on two cores that have nothing else to do
-def test_each_caller_gets_its_own_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.timeout(600)  # 2,000 take a minute and a half on two cores that have nothing else to do
+@pytest.mark.parametrize("count", [200, pytest.param(2_000, marks=pytest.mark.long)])
+def test_each_caller_gets_its_own_identity(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     # The deadline is far: writing 2,000 conversations takes moto longer than a call would wait.
     with deployed({"LookupDeadlineSeconds": "1000"}) as cloud, ThreadPoolExecutor(AT_ONCE) as threads:
         cloud.kill_executions(monkeypatch)
-        started = threads.map(lambda index: cloud.start(f"call-{index}", f"+3367{index:07}"), range(COUNT))
-        assert Counter(answer.status for answer in started) == {202: COUNT}
-        assert statuses_in_table(cloud) == {"ONGOING": COUNT}
+        started = threads.map(lambda index: cloud.start(f"call-{index}", f"+3367{index:07}"), range(count))
+        assert Counter(answer.status for answer in started) == {202: count}
+        assert statuses_in_table(cloud) == {"ONGOING": count}
         machine = Machine(cloud)
-        executions = [Execution(machine, index) for index in range(COUNT)]
+        executions = [Execution(machine, index) for index in range(count)]
         branches = [(execution, source) for execution in executions for source in SOURCES]
         random.Random(2026).shuffle(branches)  # noqa: S311 - the same order in every run
         for branch in [threads.submit(execution.run_branch, source) for execution, source in branches]:
             branch.result()
-        answers = list(threads.map(lambda index: cloud.read(f"call-{index}"), range(COUNT)))
-        assert len(cloud.executions()) == COUNT
+        answers = list(threads.map(lambda index: cloud.read(f"call-{index}"), range(count)))
+        assert len(cloud.executions()) == count
     for index, answer in enumerate(answers):
         document, matches = answer.body, knowing(index)
         assert document["conversationId"] == f"call-{index}"

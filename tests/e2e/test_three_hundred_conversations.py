@@ -27,6 +27,7 @@ class Call(NamedTuple):
     source: Source
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1200, func_only=True)  # three hundred calls at the emulator's pace
 def test_each_of_300_conversations_gets_its_own_callers_identity(
     ivr: Ivr, companies: Companies, stack: Stack
