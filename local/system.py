@@ -7,7 +7,8 @@ from pathlib import Path
 
 from local import companies
 from local.companies import SOURCES, Companies
-from local.emulator import Emulator, deployment, ministack
+from local.emulator import deployment, ministack
+from local.emulator.ministack import Emulator
 from local.emulator.stack import Stack
 
 type Progress = Callable[[str], AbstractContextManager[object]]

@@ -12,7 +12,8 @@ import boto3
 
 from local import processes
 from local.companies import CREDENTIALS, SOURCES
-from local.emulator import REGION, gateway_gaps, schedule_gaps
+from local.emulator import gateway_gaps, schedule_gaps
+from local.emulator.ministack import REGION
 from local.emulator.stack import NAME, Stack
 from local.errors import DeploymentError
 

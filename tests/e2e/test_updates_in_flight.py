@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from local.companies import Companies
-from local.emulator import REGION, deployment
+from local.emulator import deployment
+from local.emulator.ministack import REGION
 from local.ivr import Ivr
 from local.processes import REPOSITORY
 from local.system import System
