@@ -131,7 +131,7 @@ test-crashes: development ## crashes at every call, and hundreds of conversation
 
 e2e: test-e2e ## the same; STACK=<name> takes that stack in your AWS account
 
-lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
+lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit, zizmor
 	$(DEVELOPMENT)/ruff check .
 	$(DEVELOPMENT)/ruff format --check .
 	$(DEVELOPMENT)/mypy $(CHECKED)
@@ -139,6 +139,7 @@ lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit
 	$(VENVS)/checkov/bin/checkov --config-file .checkov.yaml
 	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation layers/journeys layers/stepmark
 	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local operations
+	$(DEVELOPMENT)/zizmor --offline --quiet .github
 
 .PHONY: test test-long test-unit test-stepmark test-integration test-architecture test-e2e test-crashes e2e lint
 

@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.architecture.deployment import DOCUMENT, SOURCES
 from tests.support.template import REPOSITORY
@@ -78,3 +79,40 @@ def test_ci_runs_what_the_readme_tells_people_to_run() -> None:
         "make lint",
     ]
     assert os.access(REPOSITORY / ".ci/run", os.X_OK)
+
+
+@pytest.mark.parametrize(
+    ("changelog", "version_file"),
+    [("CHANGELOG.md", "VERSION"), ("layers/stepmark/CHANGELOG.md", "layers/stepmark/stepmark/version.py")],
+)
+def test_the_newest_release_in_a_changelog_is_the_version(changelog: str, version_file: str) -> None:
+    version = re.search(r"\d+\.\d+\.\d+", (REPOSITORY / version_file).read_text())
+    assert version is not None
+    releases = re.findall(
+        r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", (REPOSITORY / changelog).read_text(), re.MULTILINE
+    )
+    assert releases[0] == version[0]
+    assert releases == sorted(
+        releases, key=lambda each: [int(part) for part in each.split(".")], reverse=True
+    )
+
+
+def test_the_public_hosts_ci_calls_ours_and_nothing_else() -> None:
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/ci.yml").read_text())
+    (job,) = workflow["jobs"].values()
+    assert [step["run"] for step in job["steps"] if "run" in step] == [".ci/run"]
+    used = [step["uses"] for step in job["steps"] if "uses" in step]
+    assert all(re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", name) for name in used), "pinned by commit"
+    assert workflow["permissions"] == {"contents": "read"}
+
+
+def test_the_hooks_run_the_linters_that_make_lint_runs() -> None:
+    (repo,) = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())["repos"]
+    makefile = (REPOSITORY / "Makefile").read_text()
+    checked = re.search(r"^CHECKED := (.*)$", makefile, re.MULTILINE)
+    assert checked is not None
+    assert repo["repo"] == "local", "of the pinned versions"
+    for hook in repo["hooks"]:
+        tool, _, arguments = hook["entry"].removeprefix(".venvs/development/bin/").partition(" ")
+        assert f"$(DEVELOPMENT)/{tool} " in makefile
+        assert tool != "mypy" or arguments == checked[1]
