@@ -1,43 +1,18 @@
 """What AWS is asked for: template.yaml after SAM's own transform, that of the pinned version."""
 
-import json
-import subprocess
 from typing import Any
 
 import pytest
 
 from tests.architecture.deployment import DOCUMENT, FUNCTIONS, LOOKUPS, RESOURCES, Function
+from tests.architecture.last_release import transformed
 from tests.support.template import REPOSITORY, Call, Reference
-
-SAM_PYTHON = REPOSITORY / ".venvs/sam/bin/python"
-# Runs in SAM's own environment; it replaces the local folders by S3 addresses, as `sam package` does.
-TRANSFORM = """
-import json, sys
-from samcli.lib.translate.sam_template_validator import SamTemplateValidator
-from samcli.yamlhelper import yaml_parse
-
-class NoManagedPolicies:
-    def load(self):
-        return {}
-
-template = yaml_parse(open(sys.argv[1]).read())
-validator = SamTemplateValidator(template, NoManagedPolicies(), region="us-east-1")
-print(json.dumps(yaml_parse(validator.get_translated_template_if_valid())))
-"""
 
 
 @pytest.fixture(scope="module")
 def resources() -> dict[str, Any]:
     """The transformed template's resources."""
-    finished = subprocess.run(  # noqa: S603 - SAM's interpreter and code of this test
-        [SAM_PYTHON, "-c", TRANSFORM, f"{REPOSITORY}/template.yaml"],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={"SAM_CLI_TELEMETRY": "0", "LANG": "C.UTF-8"},
-    )
-    transformed: dict[str, Any] = json.loads(finished.stdout)["Resources"]
-    return transformed
+    return transformed(REPOSITORY / "template.yaml")
 
 
 def test_the_api_takes_tls_1_2_and_1_3_alone(resources: dict[str, Any]) -> None:

@@ -1,0 +1,121 @@
+"""What a deployment of the last release has left in an account, as a later one finds it.
+
+    git archive v0.9.0 | tar --extract --directory release
+    .venvs/development/bin/python -m tests.architecture.last_release release/template.yaml \
+      > tests/architecture/last_release.json
+
+That is: all resources by their logical ids, what names those that hold state, and who may do what.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.support.template import REPOSITORY
+
+SAM_PYTHON = REPOSITORY / ".venvs/sam/bin/python"
+# Runs in SAM's own environment; it replaces the local folders by S3 addresses, as `sam package` does.
+TRANSFORM = """
+import json, sys
+from samcli.lib.translate.sam_template_validator import SamTemplateValidator
+from samcli.yamlhelper import yaml_parse
+
+class NoManagedPolicies:
+    def load(self):
+        return {}
+
+template = yaml_parse(open(sys.argv[1]).read())
+validator = SamTemplateValidator(template, NoManagedPolicies(), region="us-east-1")
+print(json.dumps(yaml_parse(validator.get_translated_template_if_valid())))
+"""
+
+# For each type that holds what nobody wants to lose: the properties a change of which makes another resource
+# of it, by the pages of CloudFormation's reference ("Update requires: Replacement").
+IDENTITY = {
+    "AWS::DynamoDB::Table": ["TableName", "KeySchema"],
+    "AWS::SecretsManager::Secret": ["Name"],
+    "AWS::Logs::LogGroup": ["LogGroupName"],
+    "AWS::ApiGateway::RestApi": ["ApiKeySourceType"],
+    "AWS::ApiGateway::ApiKey": ["Name", "Value", "GenerateDistinctId"],
+    "AWS::SQS::Queue": ["QueueName", "FifoQueue"],
+    "AWS::SNS::Topic": ["TopicName", "FifoTopic"],
+    "AWS::Scheduler::ScheduleGroup": ["Name"],
+}
+
+
+def transformed(template: Path) -> dict[str, Any]:
+    """The resources of a template after SAM's own transform, that of the pinned version."""
+    finished = subprocess.run(  # noqa: S603 - SAM's interpreter and code of ours
+        [SAM_PYTHON, "-c", TRANSFORM, str(template)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"SAM_CLI_TELEMETRY": "0", "LANG": "C.UTF-8"},
+    )
+    resources: dict[str, Any] = json.loads(finished.stdout)["Resources"]
+    return resources
+
+
+# Their ids end in a hash of what they hold, so each deployment may make new ones.
+NEW_EACH_TIME = {"AWS::ApiGateway::Deployment", "AWS::Lambda::LayerVersion"}
+
+
+def identity(resources: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What names each resource that holds state."""
+    return {
+        logical_id: {
+            "Type": one["Type"],
+            **{name: one.get("Properties", {}).get(name) for name in IDENTITY[one["Type"]]},
+        }
+        for logical_id, one in resources.items()
+        if one["Type"] in IDENTITY
+    }
+
+
+def permissions(resources: dict[str, Any]) -> dict[str, list[list[str]]]:
+    """For everything that has a role: each action it may do, and on what."""
+    return {
+        logical_id: sorted(_allowed(resources[role]["Properties"]))
+        for logical_id, one in resources.items()
+        if (role := _role_of(one.get("Properties", {}))) in resources
+    }
+
+
+def _role_of(properties: dict[str, Any]) -> str:
+    role = properties.get("Role", properties.get("RoleArn", {}))
+    named = role.get("Fn::GetAtt", [""]) if isinstance(role, dict) else [""]
+    return str(named[0] if isinstance(named, list) else named.partition(".")[0])
+
+
+def _allowed(role: dict[str, Any]) -> Iterator[list[str]]:
+    for managed in role.get("ManagedPolicyArns", []):
+        yield ["managed policy", json.dumps(managed, sort_keys=True)]
+    for policy in role.get("Policies", []):
+        for statement in _list(policy["PolicyDocument"]["Statement"]):
+            for action in _list(statement["Action"]):
+                for resource in _list(statement["Resource"]):
+                    yield [action, json.dumps(resource, sort_keys=True)]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def summary(resources: dict[str, Any]) -> dict[str, Any]:
+    """All of it, as JSON can hold it."""
+    return {
+        "resources": {
+            logical_id: one["Type"]
+            for logical_id, one in sorted(resources.items())
+            if one["Type"] not in NEW_EACH_TIME
+        },
+        "identity": identity(resources),
+        "permissions": permissions(resources),
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(summary(transformed(Path(sys.argv[1]))), indent=1, sort_keys=True))

@@ -1,0 +1,71 @@
+"""This release deployed over the last one: nothing that holds state is replaced, and nobody may do more.
+
+A renamed secret is an empty one, a renamed table too; and AWS refuses a log group under a new logical id that
+has the name of an old one, which the emulator takes.
+"""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.architecture.last_release import IDENTITY, identity, summary, transformed
+from tests.support.template import REPOSITORY
+
+RELEASE: dict[str, Any] = json.loads((REPOSITORY / "tests/architecture/last_release.json").read_text())
+
+# What this release adds to the last one's resources, takes from them, or allows beyond them, with the reason.
+ADDED: dict[str, str] = {
+    "SweepGroup": "the sweep's schedule had the same name in every stack of an account",
+}
+REMOVED: dict[str, str] = {}
+WIDER: dict[tuple[str, str, str], str] = {}
+
+
+@pytest.fixture(scope="module")
+def resources() -> dict[str, Any]:
+    return transformed(REPOSITORY / "template.yaml")
+
+
+@pytest.mark.parametrize("logical_id", sorted(RELEASE["identity"]))
+def test_what_holds_state_stays_what_it_is(logical_id: str, resources: dict[str, Any]) -> None:
+    assert identity(resources).get(logical_id) == RELEASE["identity"][logical_id]
+
+
+def test_the_resources_are_those_of_the_last_release_but_for_what_is_said(resources: dict[str, Any]) -> None:
+    now, before = summary(resources)["resources"], RELEASE["resources"]
+    assert now.keys() - before.keys() == ADDED.keys()
+    assert before.keys() - now.keys() == REMOVED.keys()
+    assert {name for name in now.keys() & before.keys() if now[name] != before[name]} == set()
+
+
+def test_nobody_may_do_more_than_in_the_last_release_but_for_what_is_said(resources: dict[str, Any]) -> None:
+    now, before = summary(resources)["permissions"], RELEASE["permissions"]
+    wider = {
+        (name, action, resource)
+        for name, allowed in now.items()
+        for action, resource in allowed
+        if [action, resource] not in before.get(name, [])
+    }
+    assert wider == WIDER.keys()
+
+
+def test_whatever_holds_state_is_known_to_this_test(resources: dict[str, Any]) -> None:
+    """By AWS's names for it: storage and messaging services, log groups, credentials."""
+    services = ("DynamoDB", "SecretsManager", "Logs", "SQS", "SNS", "S3", "RDS", "KMS", "Cognito", "EFS")
+    kinds = {one["Type"] for one in resources.values() if one["Type"].split("::")[1] in services}
+    assert kinds <= IDENTITY.keys() | {"AWS::SQS::QueuePolicy", "AWS::SNS::TopicPolicy"}
+
+
+def test_no_name_is_fixed_for_an_account(resources: dict[str, Any]) -> None:
+    """Two stacks of one account and region would want the same; a schedule's is its group's alone."""
+    fixed = [
+        f"{logical_id}.{name}"
+        for logical_id, one in resources.items()
+        for name, value in one.get("Properties", {}).items()
+        if name in {"Name", "TableName", "QueueName", "TopicName", "RoleName", "FunctionName", "LogGroupName"}
+        and not one["Type"].startswith("AWS::ApiGateway::")  # whose names need not differ
+        and isinstance(value, str)
+        and not isinstance(one["Properties"].get("GroupName"), dict)
+    ]
+    assert fixed == []
