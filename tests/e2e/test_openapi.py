@@ -156,7 +156,7 @@ def caller(companies: Companies, stack: Stack) -> Iterator[str]:
 
 
 @many_requests
-@pytest.mark.parametrize(("walks", "steps"), [(25, 12), pytest.param(300, 20, marks=pytest.mark.long)])
+@pytest.mark.parametrize(("walks", "steps"), [(25, 12), pytest.param(80, 20, marks=pytest.mark.long)])
 def test_a_walk_along_the_links_meets_what_is_documented_alone(
     walks: int, steps: int, stack: Stack, caller: str
 ) -> None:
@@ -359,7 +359,7 @@ def test_requests_that_the_document_forbids_are_refused_and_write_nothing(
     assert len(sent) >= distinct
 
 
-some_or_many = pytest.mark.parametrize("examples", [30, pytest.param(300, marks=pytest.mark.long)])
+some_or_many = pytest.mark.parametrize("examples", [30, pytest.param(200, marks=pytest.mark.long)])
 not_json = st.binary(max_size=200).filter(lambda body: not body.strip().startswith(b"{"))
 not_an_object = json_values.filter(lambda value: not isinstance(value, dict)).map(json.dumps).map(str.encode)
 # Letters that no word for a withheld number is made of; more digits than any number has.
