@@ -75,17 +75,17 @@ def test_no_shipped_event_has_a_name_that_a_path_spoils() -> None:
     assert [name for name in names if "%" in name or "/" in name] == []
 
 
-def test_the_readme_shows_how_a_journey_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_on_journeys_shows_how_one_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its file and its line, as they stand there, make a journey."""
-    readme = (REPOSITORY / "README.md").read_text()
-    section = readme[readme.index("**A new journey costs one file and one line.**") :]
+    page = (REPOSITORY / "docs/write-a-journey.md").read_text()
+    section = page[page.index("**A new journey costs one file and one line.**") :]
     source, registry = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     kept = (FOLDER / "registry.py").read_text()
     (line,) = [one for one in re.findall(r'^    "(.+)",$', registry, re.MULTILINE) if one not in kept]
     name = line.partition(":")[0]
     module = ModuleType(name)
     monkeypatch.setitem(sys.modules, name, module)
-    exec(compile(source, name, "exec"), module.__dict__)  # noqa: S102 - the README is ours
+    exec(compile(source, name, "exec"), module.__dict__)  # noqa: S102 - the page is ours
     journey = resolve_name(line)
     assert issubclass(journey, Journey)
     assert f"layers/journeys/{name.replace('.', '/')}.py" in section

@@ -49,11 +49,11 @@ def test_every_requirement_file_has_what_it_is_made_from() -> None:
 
 
 @pytest.mark.parametrize("kind", ["Parameters", "Outputs"])
-def test_the_readme_names_every_parameter_and_output(kind: str) -> None:
+def test_the_page_on_deploying_names_every_parameter_and_output(kind: str) -> None:
     """Of the companies' own, which are all alike, those of one company stand for the others."""
-    readme = (REPOSITORY / "README.md").read_text()
+    page = (REPOSITORY / "docs/deploying.md").read_text()
     companies = re.compile("|".join(source.capitalize() for source in SOURCES))
-    assert [name for name in DOCUMENT[kind] if f"`{companies.sub('Alpha', name)}`" not in readme] == []
+    assert [name for name in DOCUMENT[kind] if f"`{companies.sub('Alpha', name)}`" not in page] == []
 
 
 def test_no_file_names_a_machine_or_a_registry() -> None:
@@ -116,3 +116,50 @@ def test_the_hooks_run_the_linters_that_make_lint_runs() -> None:
         tool, _, arguments = hook["entry"].removeprefix(".venvs/development/bin/").partition(" ")
         assert f"$(DEVELOPMENT)/{tool} " in makefile
         assert tool != "mypy" or arguments == checked[1]
+
+
+PAGES = sorted([*REPOSITORY.glob("*.md"), *(REPOSITORY / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(REPOSITORY)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        name, _, anchor = target.partition("#")
+        led_to = (page.parent / name).resolve() if name else page
+        assert led_to.exists(), target
+        if anchor and led_to.suffix == ".md":
+            titles = re.findall(r"^#+ (.*)$", led_to.read_text(), re.MULTILINE)
+            anchors = [re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles]
+            assert anchor in anchors, target
+
+
+def test_every_page_can_be_found_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\((docs/[^)#]+)", (REPOSITORY / "README.md").read_text()))
+    index = (REPOSITORY / "docs/decisions/README.md").read_text()
+    pages = {str(page.relative_to(REPOSITORY)) for page in (REPOSITORY / "docs").glob("*.md")}
+    assert pages <= linked
+    decisions = {page.name for page in (REPOSITORY / "docs/decisions").glob("*.md")} - {"README.md"}
+    assert decisions == set(re.findall(r"\]\(([\w-]+\.md)\)", index))
+
+
+def test_every_test_that_a_guarantee_names_exists() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)`", (REPOSITORY / "docs/guarantees.md").read_text())
+    assert len(named) >= 20
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
+
+
+def test_every_output_that_a_page_names_in_a_command_exists() -> None:
+    for page in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+            named = set(re.findall(r"<(\w+(?:Arn|Url|Id|Name))>", block))
+            # The page on adding a company adds an output first: its own test follows it.
+            missing = set() if page.name == "add-a-company.md" else named - DOCUMENT["Outputs"].keys()
+            assert missing == set(), page.name
+
+
+def test_every_shell_block_of_a_page_is_a_shells() -> None:
+    for page in PAGES:
+        for block in re.findall(r"^```sh\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+            text = re.sub(r"<(\w+)>", r"\1", block).replace("…", "x")
+            parsed = subprocess.run(["bash", "-n"], input=text, text=True, capture_output=True, check=False)  # noqa: S607 - bash of the PATH
+            assert parsed.returncode == 0, f"{page.name}: {parsed.stderr}"

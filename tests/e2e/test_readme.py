@@ -1,4 +1,4 @@
-"""The README's requests, pasted into a shell in their order, are answered as it says.
+"""The requests of the README and the docs, pasted into a shell in their order, are answered as they say.
 
 Below each request stand the status and the answer: `# 200 {"status": "SUCCESS", …}`. An object with `…` may
 have more members; `or` is between answers of which one has to come; `soon:` is before one that a reader has
@@ -23,6 +23,11 @@ from local.background import CALLER, CUSTOMER
 from local.companies import Behaviour, Companies
 from local.demo.story import LATENCIES
 from local.emulator.stack import Stack
+
+PAGES = (
+    "README.md",
+    "docs/ivr-developers.md",
+)  # in this order: the second goes on with the first's variables
 
 SOON_SECONDS = 60
 REQUEST_SECONDS = 60
@@ -120,7 +125,7 @@ def test_the_requests_are_answered_as_it_says(stack: Stack, companies: Companies
     # The two others answer at once, unlike after `make up`: the emulator would start further environments of
     # theirs for the second call, while the first keeps those that are warm.
     companies.behave("gamma", by_number={CALLER: Behaviour(latency=LATENCIES["gamma"])})
-    readme = (processes.REPOSITORY / "README.md").read_text()
+    readme = "\n".join((processes.REPOSITORY / page).read_text() for page in PAGES)
     for conversation_id in set(re.findall(r'-d \'\{"conversationId": "(.*?)"', readme)):
         readme = readme.replace(conversation_id, str(uuid.uuid4()))
     requests = examples(readme)
