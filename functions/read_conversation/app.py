@@ -9,7 +9,7 @@ from conversation.api import Event, Response, answers_errors, conversation_id_in
 from conversation.errors import InvalidRequest
 from conversation.observability import logger
 from conversation.store import conversations
-from conversation.waiting import MAXIMUM_SECONDS, read_when_ended
+from conversation.waiting import MAX_SECONDS, read_when_ended
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
@@ -31,15 +31,15 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Response:
 def _wait_seconds(text: str | None) -> int:
     if text is None:
         return 0
-    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAXIMUM_SECONDS))):
-        raise InvalidRequest(f"wait must be a whole number of seconds from 0 to {MAXIMUM_SECONDS}")
+    if not (text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_SECONDS))):
+        raise InvalidRequest(f"wait must be a whole number of seconds from 0 to {MAX_SECONDS}")
     seconds = int(text)
-    if seconds > MAXIMUM_SECONDS:
-        raise InvalidRequest(f"wait must be a whole number of seconds from 0 to {MAXIMUM_SECONDS}")
+    if seconds > MAX_SECONDS:
+        raise InvalidRequest(f"wait must be a whole number of seconds from 0 to {MAX_SECONDS}")
     return seconds
 
 
 def _is_flat(text: str | None) -> bool:
     if text not in {None, "flat"}:
-        raise InvalidRequest("format must be flat, or left out")
+        raise InvalidRequest("format must be flat; leave it out for the full document")
     return text == "flat"

@@ -18,7 +18,7 @@ from conversation.api import (
 from conversation.attributes import check_initial
 from conversation.errors import InvalidRequest
 from conversation.observability import logger
-from conversation.phone_numbers import MAXIMUM_LENGTH, Caller, read_caller
+from conversation.phone_numbers import MAX_LENGTH, Caller, read_caller
 from conversation.settings import StartSettings
 from conversation.start import StartRequest, start
 from conversation.store import conversations
@@ -51,7 +51,7 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Response:
 
 def _parse(body: dict[str, object]) -> StartRequest:
     if body.keys() - _FIELDS:
-        raise InvalidRequest(f"send no other fields than {', '.join(sorted(_FIELDS))}")
+        raise InvalidRequest(f"send only these fields: {', '.join(sorted(_FIELDS))}")
     for name in ("conversationId", "callerNumber"):
         if name not in body:
             raise InvalidRequest(f"{name} is missing; send it as a JSON string")
@@ -66,6 +66,6 @@ def _parse(body: dict[str, object]) -> StartRequest:
 def _caller(value: object) -> Caller:
     """Read the caller's number: what it says is the caller's doing, what type it has is the IVR's."""
     text = "" if value is None else require_string("callerNumber", value)
-    if len(text) > MAXIMUM_LENGTH:
-        raise InvalidRequest(f"callerNumber must have at most {MAXIMUM_LENGTH} characters")
+    if len(text) > MAX_LENGTH:
+        raise InvalidRequest(f"callerNumber must not exceed {MAX_LENGTH} characters")
     return read_caller(text, _settings().default_region)

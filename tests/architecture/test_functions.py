@@ -115,7 +115,7 @@ def test_a_function_behind_the_api_ends_before_the_gateway_gives_up(function: Fu
 
 def test_the_reader_ends_after_the_longest_wait() -> None:
     reader = FUNCTIONS_BY_FOLDER["read_conversation"]
-    longest = waiting.MAXIMUM_SECONDS + _seconds_of_one_call()
+    longest = waiting.MAX_SECONDS + _seconds_of_one_call()
     assert longest < reader.properties["Timeout"]
 
 

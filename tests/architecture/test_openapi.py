@@ -130,17 +130,16 @@ def test_every_documented_code_can_come() -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     wait, flat = OPERATIONS["/conversations/{conversationId}", "GET"]["parameters"]
-    assert wait["schema"]["maximum"] == waiting.MAXIMUM_SECONDS
+    assert wait["schema"]["maximum"] == waiting.MAX_SECONDS
     assert flat["schema"]["enum"] == ["flat"]
     assert schema("ConversationId")["pattern"] == f"^{api._CONVERSATION_ID.pattern}$"
     assert schema("AttributeName")["pattern"] == f"^{attributes._NAME.pattern}$"
     assert (
-        schema("StartIdentification")["properties"]["callerNumber"]["maxLength"]
-        == phone_numbers.MAXIMUM_LENGTH
+        schema("StartIdentification")["properties"]["callerNumber"]["maxLength"] == phone_numbers.MAX_LENGTH
     )
     for name in ("AttributeChange", "Attributes"):
         assert schema(name)["maxProperties"] == attributes.TOTAL_ROOM.count
-        assert schema(name)["additionalProperties"]["maxLength"] == attributes.MAXIMUM_VALUE_LENGTH
+        assert schema(name)["additionalProperties"]["maxLength"] == attributes.MAX_VALUE_LENGTH
     described = OPERATIONS["/conversations/{conversationId}/attributes", "PATCH"]["description"]
     assert f"{attributes.TOTAL_ROOM.bytes:,} bytes" in described
     assert f"{attributes.CLIENT_ROOM.bytes:,}, and {attributes.CLIENT_ROOM.count} of" in described

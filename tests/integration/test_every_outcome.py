@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from conversation.errors import SourceUnavailable
-from conversation.sources.identity import MAXIMUM_TEXT_LENGTH
+from conversation.sources.identity import MAX_TEXT_LENGTH
 from tests.support.cloud import CALLER, SOURCES, Cloud, Lookup, identity, knows, knows_nobody
 
 
@@ -87,7 +87,7 @@ def test_identities_of_the_longest_texts_fit_through_step_functions(cloud: Cloud
     longest = {
         "source": "gamma",
         "candidates": 1,
-        **dict.fromkeys(IDENTITY_TEXTS, "👋" * MAXIMUM_TEXT_LENGTH),
+        **dict.fromkeys(IDENTITY_TEXTS, "👋" * MAX_TEXT_LENGTH),
     }
     cloud.lookups.update(dict.fromkeys(SOURCES, lambda _event: {"outcome": "MATCH", "identity": longest}))
     cloud.start("6c5c")

@@ -20,7 +20,7 @@ import pytest
 
 from conversation import http_client
 from conversation.errors import SourceUnavailable
-from conversation.http_client import MAXIMUM_ANSWER_BYTES
+from conversation.http_client import MAX_ANSWER_BYTES
 from conversation.sources import gamma
 from journeys import crm
 from journeys.crm import CrmUnavailable
@@ -202,7 +202,7 @@ def test_what_has_no_end_is_given_up_soon(service: Service, what: str) -> None:
     ):
         service.ask(server.url, 20)
     # Twice, as garbled answers are asked for again, and what the two kernels hold between them.
-    assert server.bytes_sent < 2 * (MAXIMUM_ANSWER_BYTES + 8_000_000)
+    assert server.bytes_sent < 2 * (MAX_ANSWER_BYTES + 8_000_000)
 
 
 @every_service
@@ -216,7 +216,7 @@ def test_what_keeps_coming_slowly_ends_with_the_time(service: Service, what: str
 
 
 @every_service
-@pytest.mark.parametrize("length", [MAXIMUM_ANSWER_BYTES + 1, 10**12, 10**18])
+@pytest.mark.parametrize("length", [MAX_ANSWER_BYTES + 1, 10**12, 10**18])
 def test_a_length_beyond_the_bound_is_not_waited_for(service: Service, length: int) -> None:
     answer = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n[".encode()
     with (

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 # 32 KB of attributes, each character of which JSON may escape to six bytes, and room for the rest.
-MAXIMUM_BODY_BYTES = 256 * 1024
+MAX_BODY_BYTES = 256 * 1024
 
-MAXIMUM_ID_LENGTH = 128
-CONVERSATION_ID = rf"[A-Za-z0-9][A-Za-z0-9._:@-]{{0,{MAXIMUM_ID_LENGTH - 1}}}"
+MAX_ID_LENGTH = 128
+CONVERSATION_ID = rf"[A-Za-z0-9][A-Za-z0-9._:@-]{{0,{MAX_ID_LENGTH - 1}}}"
 _CONVERSATION_ID = re.compile(CONVERSATION_ID)
 
 # The first that fits counts, so that a subclass stands before its base.
@@ -71,7 +71,7 @@ def respond(status: int, body: Mapping[str, object], headers: Mapping[str, str] 
     return {
         "statusCode": status,
         "headers": {"Content-Type": "application/json", "Cache-Control": "no-store", **(headers or {})},
-        "body": json.dumps(body, ensure_ascii=False),  # escaped, a text takes up to six times the room
+        "body": json.dumps(body, ensure_ascii=False),  # escaped, a string takes up to six times the room
     }
 
 
@@ -127,7 +127,7 @@ def check_conversation_id(value: object) -> str:
     text = require_string("conversationId", value)
     if not _CONVERSATION_ID.fullmatch(text):
         raise InvalidRequest(
-            f"conversationId must have 1 to {MAXIMUM_ID_LENGTH} characters of A-Z a-z 0-9 . _ : @ -"
+            f"conversationId must be 1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 . _ : @ -"
             " and begin with a letter or digit"
         )
     logger.thread_safe_append_keys(conversation_id=text)
@@ -155,7 +155,7 @@ def json_object(event: Event) -> dict[str, object]:
     """Read the body as one JSON object. Raises InvalidRequest or RequestTooLarge."""
     document = json_value(event)
     if not isinstance(document, dict):
-        raise InvalidRequest("the body must be one JSON object")
+        raise InvalidRequest("the body must be a JSON object")
     return document
 
 
@@ -164,16 +164,18 @@ def json_value(event: Event) -> object:
     body = event.get("body") or ""
     try:
         content = base64.b64decode(body, validate=True) if event.get("isBase64Encoded") else body.encode()
-        if len(content) > MAXIMUM_BODY_BYTES:
-            raise RequestTooLarge(f"the body must have at most {MAXIMUM_BODY_BYTES:,} bytes")
+        if len(content) > MAX_BODY_BYTES:
+            raise RequestTooLarge(f"the body must not exceed {MAX_BODY_BYTES:,} bytes")
         # With or without a byte-order mark, which some platforms put before a body.
         document = json.loads(content.decode("utf-8-sig"), parse_constant=_refuse_constant)
-        json.dumps(document, ensure_ascii=False).encode()  # an escaped half of a surrogate pair is no text
+        json.dumps(
+            document, ensure_ascii=False
+        ).encode()  # an escaped half of a surrogate pair is not a character
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest("the body must be JSON in UTF-8") from error
+        raise InvalidRequest("the body must be JSON, encoded as UTF-8") from error
     return document
 
 
 def _refuse_constant(name: str) -> None:
     """Refuse NaN and Infinity, which Python reads although JSON has no such numbers."""
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

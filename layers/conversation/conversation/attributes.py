@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 from conversation.errors import AttributeReserved, InvalidRequest, RequestTooLarge
 
-MAXIMUM_NAME_LENGTH = 64
-MAXIMUM_VALUE_LENGTH = 1_000
+MAX_NAME_LENGTH = 64
+MAX_VALUE_LENGTH = 1_000
 
-_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAXIMUM_NAME_LENGTH}}}")
+_NAME = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_NAME_LENGTH}}}")
 # What an error says of a name that is wrong; the rest of a long one helps nobody.
 _QUOTED_LENGTH = 80
 
@@ -41,29 +41,29 @@ def check_change(change: object) -> dict[str, str | None]:
     Raises InvalidRequest naming the attribute that is wrong.
     """
     if not isinstance(change, dict):
-        raise InvalidRequest("attributes must be an object of strings, with null for those to delete")
+        raise InvalidRequest("attributes must be a JSON object of strings; null deletes an attribute")
     if len(change) > TOTAL_ROOM.count:
         raise InvalidRequest(f"send at most {TOTAL_ROOM.count} attributes")
     for name, value in change.items():
         if not _NAME.fullmatch(name):
             raise InvalidRequest(
-                f"the attribute name {_quoted(name)} must have 1 to {MAXIMUM_NAME_LENGTH} characters"
+                f"the attribute name {_quoted(name)} must be 1 to {MAX_NAME_LENGTH} characters"
                 " of A-Z a-z 0-9 _ -"
             )
         if value is not None:
             _check_value(name, value)
     if total_bytes(change) > TOTAL_ROOM.bytes:
-        raise RequestTooLarge(f"attributes must have at most {TOTAL_ROOM.bytes:,} bytes together")
+        raise RequestTooLarge(f"attributes must not exceed {TOTAL_ROOM.bytes:,} bytes in total")
     return change
 
 
 def _check_value(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise InvalidRequest(f"attribute {name} must be a string, or null to delete it")
-    if len(value) > MAXIMUM_VALUE_LENGTH:
-        raise InvalidRequest(f"attribute {name} must have at most {MAXIMUM_VALUE_LENGTH:,} characters")
+    if len(value) > MAX_VALUE_LENGTH:
+        raise InvalidRequest(f"attribute {name} must not exceed {MAX_VALUE_LENGTH:,} characters")
     if not _is_unicode(value):
-        raise InvalidRequest(f"attribute {name} must not contain half of a surrogate pair")
+        raise InvalidRequest(f"attribute {name} must not contain an unpaired surrogate")
     if any(unicodedata.category(character) == "Cc" for character in value):
         raise InvalidRequest(f"attribute {name} must not contain control characters, such as a line break")
 

@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 library_logs.silence()
 
-MAXIMUM_ANSWER_BYTES = 256 * 1024
+MAX_ANSWER_BYTES = 256 * 1024
 # What requests go through in place of the connections of their event loop; for an httpx.MockTransport.
 transport: ContextVar[httpx.AsyncBaseTransport | None] = ContextVar("transport", default=None)
 _CONNECT_SECONDS = 1.5
 # How much later than its time-out the event loop may be before it counts as stuck.
 _GRACE_SECONDS = 0.25
 # An integer with more digits is read as a float: converting it is quadratic, and Python refuses over 4,300.
-_MAXIMUM_DIGITS = 400
+_MAX_DIGITS = 400
 _BEFORE_JSON = re.compile(rb"(?:" + codecs.BOM_UTF8 + rb"|[ \t\r\n])*")
 
 
@@ -52,7 +52,7 @@ class HttpError(Exception):
 
 
 class CannotBeSent(HttpError):
-    """The URL or a header is none: nothing was sent."""
+    """The URL or a header is invalid: nothing was sent."""
 
 
 class TimedOut(HttpError):
@@ -75,7 +75,7 @@ class HttpAnswer:
     body: bytes
 
     def json(self) -> Any:
-        """Read the body as JSON; byte-order marks before it are nothing. Raises ValueError when it is none.
+        """Read the body as JSON, ignoring byte-order marks before it. Raises ValueError when it is invalid.
 
         What Python's parser takes beyond JSON, such as NaN and half of a surrogate pair, is for whoever
         uses the value to judge: refusing it here would lose a whole list for one entry.
@@ -145,14 +145,14 @@ async def _read(response: httpx.Response) -> bytes:
     if {encoding.strip().lower() for encoding in encodings} - {"", "identity"}:
         raise Unacceptable("answered in a content encoding that it was not asked for")
     length = response.headers.get("content-length", "")
-    if length.isdecimal() and int(length) > MAXIMUM_ANSWER_BYTES:
-        raise Unacceptable(f"answered with more than {MAXIMUM_ANSWER_BYTES:,} bytes")
+    if length.isdecimal() and int(length) > MAX_ANSWER_BYTES:
+        raise Unacceptable(f"answered with more than {MAX_ANSWER_BYTES:,} bytes")
     body = bytearray()
     # The stream itself: the response's own iterators unpack, or keep a second copy.
     async for chunk in response.stream:  # type: ignore[union-attr]
         body += chunk
-        if len(body) > MAXIMUM_ANSWER_BYTES:
-            raise Unacceptable(f"answered with more than {MAXIMUM_ANSWER_BYTES:,} bytes")
+        if len(body) > MAX_ANSWER_BYTES:
+            raise Unacceptable(f"answered with more than {MAX_ANSWER_BYTES:,} bytes")
     return bytes(body)
 
 
@@ -161,7 +161,7 @@ def _basic(user: str, password: str) -> str:
 
 
 def _read_int(digits: str) -> int | float:
-    return int(digits) if len(digits) <= _MAXIMUM_DIGITS else float(digits)
+    return int(digits) if len(digits) <= _MAX_DIGITS else float(digits)
 
 
 def run_within[Result](seconds: float, work: Coroutine[object, object, Result]) -> Result:

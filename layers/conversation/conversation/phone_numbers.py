@@ -16,8 +16,8 @@ from conversation.sip_addresses import Address, parse_addresses
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-MAXIMUM_LENGTH = 255
-_MAXIMUM_E164_LENGTH = 16  # a plus sign and fifteen digits; some national plans have longer numbers
+MAX_LENGTH = 255
+_MAX_E164_LENGTH = 16  # a plus sign and fifteen digits; some national plans have longer numbers
 
 # What platforms put where a number should be when the caller withholds it.
 _WITHHELD_WORDS = (
@@ -94,7 +94,7 @@ class Caller:
     """Who calls, as far as the number says.
 
     number: E.164, or None and then `reason` is WITHHELD_NUMBER or UNUSABLE_NUMBER. verification: what the
-    carrier says of the number (STIR/SHAKEN's verstat): passed, failed, or none.
+    carrier says of the number (STIR/SHAKEN's verstat): "passed", "failed" or "none".
     """
 
     number: str | None
@@ -283,7 +283,7 @@ def _parse(text: str, region: str | None) -> PhoneNumber | None:
         return number
     if phonenumbers.is_possible_number_with_reason(number) != ValidationResult.IS_POSSIBLE:
         return None
-    return number if len(_e164(number)) <= _MAXIMUM_E164_LENGTH else None
+    return number if len(_e164(number)) <= _MAX_E164_LENGTH else None
 
 
 def _e164(number: PhoneNumber) -> str:

@@ -44,7 +44,7 @@ class Conversation:
     """One call or chat, as it stands in the table.
 
     `caller_number` is E.164, or None when there is none, and `reason` says why; `caller_verification` is what
-    the carrier says of it: passed, failed or none. `identity` and the values of
+    the carrier says of it: "passed", "failed" or "none". `identity` and the values of
     `other_matches` are flat maps of strings (source, customerId, displayName, firstName, lastName, segment)
     and of `candidates`, a number. `claim` tells which request may start the execution; `execution_arn` is
     known once one has.

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from conversation.store import ConversationStore
 
 CLAIM_DURATION = timedelta(seconds=3)
-_LONGEST_START = timedelta(seconds=aws.STEP_FUNCTIONS_SECONDS)
+_MAX_START = timedelta(seconds=aws.STEP_FUNCTIONS_SECONDS)
 _POLL_SECONDS = 0.05
 
 
@@ -83,7 +83,7 @@ def start(
     while conversation.claim and conversation.execution_arn is None and conversation.status is Status.ONGOING:
         now = timestamps.now()
         is_mine = conversation.claim.token == mine.token
-        if is_mine and now + _LONGEST_START <= mine.until:
+        if is_mine and now + _MAX_START <= mine.until:
             _execute(conversation, mine, store, step_functions, settings)
             return Started(store.as_it_stands(conversation), is_new=True)
         if time.monotonic() >= give_up_at:

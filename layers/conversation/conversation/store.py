@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # A writer meets a conflict only when another one wrote the same attribute, or the last free room, between
 # its read and its write. Thirty such conflicts in a row mean that something else is wrong.
-_MAXIMUM_CONFLICTS = 30
+_MAX_CONFLICTS = 30
 
 
 @cache
@@ -164,7 +164,7 @@ class ConversationStore:
         as it is then. Raises ConversationNotFound.
         """
         seen: Conversation | None = None
-        for _ in range(_MAXIMUM_CONFLICTS):
+        for _ in range(_MAX_CONFLICTS):
             joined, conversation = self._join(conversation_id, journey, own, deletable, seen)
             if joined or journey in conversation.journeys:
                 return self.as_it_stands(conversation)
@@ -241,7 +241,7 @@ class ConversationStore:
         self, read: Callable[[], Conversation], make_plan: Callable[[Conversation], Plan | None]
     ) -> Conversation:
         conversation = read()
-        for _ in range(_MAXIMUM_CONFLICTS):
+        for _ in range(_MAX_CONFLICTS):
             plan = make_plan(conversation)
             if plan is None:
                 return self.as_it_stands(conversation)
@@ -379,7 +379,9 @@ def _item_behind(error: ClientError) -> Item:
         raise _unavailable(error) from error
     item = cast("Item | None", error.response.get("Item"))
     if item is None:
-        raise ConversationNotFound("the conversation is no longer kept; start it with a POST") from error
+        raise ConversationNotFound(
+            "the conversation has expired; start it again with POST /conversations"
+        ) from error
     return item
 
 

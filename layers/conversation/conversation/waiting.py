@@ -10,7 +10,7 @@ from conversation.record import Conversation, Status
 if TYPE_CHECKING:
     from conversation.store import ConversationStore
 
-MAXIMUM_SECONDS = 20
+MAX_SECONDS = 20
 _POLL_SECONDS = 0.1
 
 

@@ -79,7 +79,7 @@ def _answer(error: StepmarkError | JourneyNotFound) -> Response:
 
 
 def _message(error: StepmarkError | JourneyNotFound) -> str:
-    """What a client is told: of a payload, no word of what a journey's own code has said."""
+    """The message for a client; nothing that a journey's own code has said about a payload."""
     if isinstance(error, PayloadRefused):
         return error.brief or "the payload does not fit the event; look at what the journey says of it"
     return str(error)
@@ -106,7 +106,7 @@ def workflow_id_in_path(event: Event) -> str:
     """Read `{workflowId}` from the path; what can't be one is not found. Raises WorkflowNotFound."""
     workflow_id = path_parameter(event, "workflowId")
     if not _WORKFLOW_ID.fullmatch(workflow_id):
-        raise WorkflowNotFound("there is no such workflow; take the workflowId of the answer to its start")
+        raise WorkflowNotFound("there is no such workflow; use the workflowId from the answer to its start")
     about(workflow_id)
     return workflow_id
 
@@ -115,10 +115,10 @@ def event_id(event: Event) -> str | None:
     """What tells a request's event from all others: the header Idempotency-Key, within the event's own name.
 
     Another event with the same key is another request: who says `deny` must never be told `approved`.
-    Raises InvalidRequest when the header is no key.
+    Raises InvalidRequest when the header is invalid.
     """
     headers = {name.lower(): value for name, value in (event.get("headers") or {}).items()}
     key = headers.get("idempotency-key")
     if key is not None and not _IDEMPOTENCY_KEY.fullmatch(key):
-        raise InvalidRequest("Idempotency-Key must have 1 to 255 visible ASCII characters")
+        raise InvalidRequest("Idempotency-Key must be 1 to 255 visible ASCII characters")
     return None if key is None else f"{key} {path_parameter(event, 'event')}"

@@ -9,9 +9,9 @@ from conversation.http_client import HttpError
 from journeys.settings import CrmSettings
 
 NO_CRM = "no CRM"
-MAXIMUM_SECONDS = 5.0
+MAX_SECONDS = 5.0
 # A note's id is kept in the journey's state, and read by people.
-MAXIMUM_ID_LENGTH = 256
+MAX_ID_LENGTH = 256
 _SUCCESS = range(200, 300)
 
 
@@ -19,7 +19,7 @@ class CrmUnavailable(RetryableError):
     """The CRM did not take the note; the same note may be sent again."""
 
 
-def note(customer_id: str, text: str, *, seconds: float = MAXIMUM_SECONDS) -> str:
+def note(customer_id: str, text: str, *, seconds: float = MAX_SECONDS) -> str:
     """Leave a note about a customer and return its id; to be called by a step.
 
         note_id = crm.note("G-1042", "wants to cancel")
@@ -49,6 +49,6 @@ def note(customer_id: str, text: str, *, seconds: float = MAXIMUM_SECONDS) -> st
     note_id = document.get("noteId") if isinstance(document, dict) else None
     if isinstance(note_id, int) and not isinstance(note_id, bool):
         note_id = str(note_id)
-    if not (isinstance(note_id, str) and 0 < len(note_id) <= MAXIMUM_ID_LENGTH and note_id.isprintable()):
+    if not (isinstance(note_id, str) and 0 < len(note_id) <= MAX_ID_LENGTH and note_id.isprintable()):
         raise CrmUnavailable("the CRM answered without a noteId of 1 to 256 printable characters")
     return note_id

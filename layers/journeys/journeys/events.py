@@ -23,7 +23,7 @@ class Attribute(Observation[str]):
 
         On("reason", Attribute("reason", into="reason"))
 
-    An empty attribute, or one of white space, is none yet: many IVRs send one for what they do not know.
+    An attribute that is empty or white space does not count: many IVRs send one for what they do not know.
     Never happens once the conversation has expired: give the Wait a Timeout too.
     into: the journey's field that takes the text, or a callable that does; without it nothing is kept.
     """

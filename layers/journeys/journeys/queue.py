@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # A message that fails comes again after 5, 10, 20, 40, 80, 120, 120, ... seconds.
 FIRST_PAUSE_SECONDS = 5
-LONGEST_PAUSE_SECONDS = 120
+MAX_PAUSE_SECONDS = 120
 
 
 class QueueUnavailable(TemporarilyUnavailable):
@@ -74,7 +74,7 @@ def bring_back(message: Message) -> None:
         aws.sqs().change_message_visibility(
             QueueUrl=_queue_url(),
             ReceiptHandle=message["receiptHandle"],
-            VisibilityTimeout=min(FIRST_PAUSE_SECONDS * 2 ** (receipts - 1), LONGEST_PAUSE_SECONDS),
+            VisibilityTimeout=min(FIRST_PAUSE_SECONDS * 2 ** (receipts - 1), MAX_PAUSE_SECONDS),
         )
     except (ClientError, BotoCoreError) as error:
         logger.warning("message comes back late", reason=aws.reason(error))

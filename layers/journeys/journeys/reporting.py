@@ -1,4 +1,4 @@
-"""What operators are told of a workflow: never its state, nor an error's text, which may quote the caller."""
+"""What operators see of a workflow: never its state, nor an error's message, which may quote the caller."""
 
 from __future__ import annotations
 

@@ -57,7 +57,9 @@ class Retention(Journey, name="retention"):
         offers = RetentionSettings.from_environment().offers
         self.offer = self.offer or offers[0]
         if self.offer not in offers:
-            raise InvalidRequest("offer: name one of the offers that this deployment lists (RetentionOffers)")
+            raise InvalidRequest(
+                "offer must be one of the offers that this deployment lists (RetentionOffers)"
+            )
 
     def definition(self) -> Section:
         return Section(

@@ -78,7 +78,7 @@ class RetentionSettings:
         """Read RETENTION_OFFERS, a list with commas."""
         offers = tuple(offer.strip() for offer in text("RETENTION_OFFERS").split(","))
         if not all(offers):
-            raise ConfigurationError("RETENTION_OFFERS must be a list of offers with a comma between them")
+            raise ConfigurationError("RETENTION_OFFERS must be a list of offers, separated by commas")
         return cls(offers)
 
 

@@ -66,7 +66,7 @@ def start(conversation_id: str, name: str, fields: Mapping[str, object]) -> Snap
 def _journey(cls: type[Journey], conversation_id: str, fields: Mapping[str, object]) -> Journey:
     known = {field.name for field in dataclasses.fields(cls) if field.init} - {"conversation_id"}
     if not fields.keys() <= known:
-        raise InvalidRequest(f"send no other fields than {', '.join(sorted(known))}")
+        raise InvalidRequest(f"send only these fields: {', '.join(sorted(known))}")
     values = json.dumps({**fields, "conversation_id": conversation_id})
     try:
         return workflow_from_json(cls, values)
@@ -85,8 +85,6 @@ def _check(journey: Journey, fields: Mapping[str, object]) -> None:
         describe(
             type(journey)
         )  # a definition that fails whatever the values are is a defect, and raises here
-        raise InvalidRequest(
-            "the journey can't begin with these values; look at what its fields mean"
-        ) from error
+        raise InvalidRequest("the journey can't start with these values; see what its fields mean") from error
     if len(text.encode()) > MAX_STATE_BYTES:
-        raise RequestTooLarge(f"a journey's fields must have at most {MAX_STATE_BYTES:,} bytes together")
+        raise RequestTooLarge(f"a journey's fields must not exceed {MAX_STATE_BYTES:,} bytes in total")

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("stepmark")
 
-LONGEST_DELAY_SECONDS = 900  # SQS's own limit
-LONGEST_SCHEDULE_SECONDS = (
+MAX_DELAY_SECONDS = 900  # SQS's own limit
+MAX_SCHEDULE_SECONDS = (
     365 * 86_400
 )  # what is further ahead is scheduled again by whoever receives it then
 # A schedule may fire up to a minute late, so it fires early and SQS delays for the rest.
@@ -59,7 +59,7 @@ class SqsScheduler:
     A wake-up comes within a second of its time, never before it, and from now to any time ahead.
     """
 
-    far_seconds: ClassVar[float] = LONGEST_DELAY_SECONDS
+    far_seconds: ClassVar[float] = MAX_DELAY_SECONDS
 
     sqs: SQSClient
     queue_url: str
@@ -71,7 +71,7 @@ class SqsScheduler:
         body = json.dumps({"workflowId": workflow_id, "dueAt": at})
         delay = max(0, math.ceil(at - time.time()))
         try:
-            if delay <= LONGEST_DELAY_SECONDS:
+            if delay <= MAX_DELAY_SECONDS:
                 self.sqs.send_message(QueueUrl=self.queue_url, MessageBody=body, DelaySeconds=delay)
             else:
                 self._schedule(workflow_id, at, body)
@@ -96,7 +96,7 @@ class SqsScheduler:
             )
 
     def _schedule(self, workflow_id: str, at: float, body: str) -> None:
-        early = min(at - EARLY_SECONDS, time.time() + LONGEST_SCHEDULE_SECONDS)
+        early = min(at - EARLY_SECONDS, time.time() + MAX_SCHEDULE_SECONDS)
         whole: Any = {  # to update a schedule means to say all of it again
             "GroupName": self.timers.group,
             "Name": _name(workflow_id),

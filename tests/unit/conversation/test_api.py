@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation.api import (
-    MAXIMUM_BODY_BYTES,
+    MAX_BODY_BYTES,
     Event,
     Response,
     answers_errors,
@@ -113,8 +113,8 @@ def test_the_size_of_a_body_is_in_bytes(*, encoded: bool) -> None:
     def send(content: str) -> tuple[int, dict[str, Any]]:
         return answer_to(encode(content.encode()) if encoded else content, encoded=encoded)
 
-    at_the_limit = '{"a": "' + "👋" * (MAXIMUM_BODY_BYTES // 4 - 3) + 'xxx"}'
-    assert len(at_the_limit.encode()) == MAXIMUM_BODY_BYTES
+    at_the_limit = '{"a": "' + "👋" * (MAX_BODY_BYTES // 4 - 3) + 'xxx"}'
+    assert len(at_the_limit.encode()) == MAX_BODY_BYTES
     assert send(at_the_limit)[0] == 200
     status, document = send(at_the_limit.replace("x", "xx", 1))
     assert status == 413
@@ -246,7 +246,7 @@ def test_ids_of_the_usual_platforms_are_ids(conversation_id: str) -> None:
 def test_what_is_no_id_is_refused(parameters: dict[str, str] | None) -> None:
     with pytest.raises(
         InvalidRequest,
-        match=re.escape("conversationId must have 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"),
+        match=re.escape("conversationId must be 1 to 128 characters of A-Z a-z 0-9 . _ : @ -"),
     ):
         conversation_id_in_path({"pathParameters": parameters})
 

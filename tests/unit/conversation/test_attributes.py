@@ -97,7 +97,7 @@ def test_one_byte_over_32_kb_is_too_large() -> None:
 
 def test_the_refusal_names_the_attribute_and_keeps_its_value_to_itself() -> None:
     with pytest.raises(
-        InvalidRequest, match="attribute secret_thing must have at most 1,000 characters"
+        InvalidRequest, match="attribute secret_thing must not exceed 1,000 characters"
     ) as refusal:
         check_change({"secret_thing": "hunter2" * 200})
     assert "hunter2" not in str(refusal.value)

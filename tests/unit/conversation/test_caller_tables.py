@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from phonenumbers import PhoneNumberFormat, PhoneNumberType
 
-from conversation.phone_numbers import MAXIMUM_LENGTH, read_caller, read_record_number
+from conversation.phone_numbers import MAX_LENGTH, read_caller, read_record_number
 from conversation.record import UNUSABLE_NUMBER
 
 TEN_REGIONS = ("US", "GB", "DE", "FR", "IT", "MX", "BR", "AU", "IN", "CN")
@@ -555,7 +555,7 @@ PIECES = st.sampled_from(
 
 
 @given(
-    raw=st.text(ANY_CHARACTER, max_size=MAXIMUM_LENGTH)
+    raw=st.text(ANY_CHARACTER, max_size=MAX_LENGTH)
     | st.lists(PIECES | st.text(ANY_CHARACTER, max_size=3), max_size=60).map("".join),
     region=st.sampled_from(TEN_REGIONS),
 )

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from conversation.phone_numbers import MAXIMUM_LENGTH, read_caller
+from conversation.phone_numbers import MAX_LENGTH, read_caller
 from conversation.record import UNUSABLE_NUMBER, WITHHELD_NUMBER
 
 E164 = re.compile(r"\+[1-9]\d{1,14}")
@@ -271,7 +271,7 @@ def test_a_real_number_that_spells_a_word_is_a_number() -> None:
         "\ud800",
         "\x00",
         "☎",
-        "1" * MAXIMUM_LENGTH,
+        "1" * MAX_LENGTH,
     ],
 )
 def test_what_is_neither_a_number_nor_withheld_is_unusable(raw: str) -> None:
@@ -279,7 +279,7 @@ def test_what_is_neither_a_number_nor_withheld_is_unusable(raw: str) -> None:
 
 
 ANYTHING = st.one_of(
-    st.text(max_size=MAXIMUM_LENGTH + 5),
+    st.text(max_size=MAX_LENGTH + 5),
     st.from_regex(
         r"(tel|sip|sips|TEL):[+]?[0-9().-]{0,20}(;[a-z=+0-9-]{0,20}){0,2}(@[a-z.:;]{0,12})?", fullmatch=True
     ),
@@ -305,7 +305,7 @@ def test_any_text_is_e164_or_withheld_or_refused(raw: str, region: str) -> None:
     region=st.sampled_from(REGIONS),
 )
 def test_zeros_in_any_grouping_are_withheld(zeros: str, form: str, region: str) -> None:
-    assert to_e164(form.format(zeros)[:MAXIMUM_LENGTH], region) is None
+    assert to_e164(form.format(zeros)[:MAX_LENGTH], region) is None
 
 
 @given(

@@ -1,10 +1,10 @@
-"""Fields of an answer that only advise: of whatever type they come, they are no reason to lose the answer."""
+"""Advisory fields of an answer: whatever their type, they must not cost us the answer."""
 
 import math
 
 
 def whole_number(value: object) -> int | None:
-    """Read a number however it is written, without its fraction; None when it is none.
+    """Read a number however it is written, without its fraction; None when it is not a number.
 
         whole_number("3599")   # 3599
         whole_number(3599.9)   # 3599

@@ -30,7 +30,7 @@ class Name(Answer):
 
 
 class Record(Answer):
-    """One entry of the answer. A `vip` that is no bool makes nobody a vip, and loses nobody."""
+    """One entry of the answer. A `vip` that is not a bool makes nobody a vip, and loses nobody."""
 
     contactId: CustomerId  # noqa: N815 - beta's own name
     name: Annotated[Name, BeforeValidator(lambda name: {} if name is None else name)] = Name()

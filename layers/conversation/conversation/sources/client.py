@@ -41,7 +41,7 @@ class Answer(BaseModel):
 
 
 class Credentials(Answer):
-    """What a company's secret holds: texts, without what surrounds them."""
+    """What a company's secret holds: strings, without the white space around them."""
 
     @field_validator("*")
     @classmethod

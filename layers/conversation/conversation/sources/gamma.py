@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 # A token is given up this long before it expires, so that it does not die on the way.
 _EXPIRY_MARGIN_SECONDS = 30
 _DEFAULT_LIFETIME_SECONDS = 300
-_MAXIMUM_LIFETIME_SECONDS = 24 * 60 * 60
+_MAX_LIFETIME_SECONDS = 24 * 60 * 60
 _SENDABLE_TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
@@ -136,7 +136,7 @@ async def _issue(client: SourceClient, secret: Secret) -> Token:
     seconds = whole_number(granted.get("expires_in"))
     if seconds is None:
         seconds = _DEFAULT_LIFETIME_SECONDS
-    lifetime = min(max(0, seconds - _EXPIRY_MARGIN_SECONDS), _MAXIMUM_LIFETIME_SECONDS)
+    lifetime = min(max(0, seconds - _EXPIRY_MARGIN_SECONDS), _MAX_LIFETIME_SECONDS)
     return Token(text, timestamps.now().timestamp() + lifetime, is_new=True)
 
 
@@ -152,7 +152,7 @@ async def _ask_for_token(client: SourceClient, secret: Secret, *, raw: bool) -> 
 
 
 def _encoded(secret: Secret) -> tuple[str, str]:
-    """Encode the credentials as RFC 6749, 2.3.1, has it, so that a colon in one of them is no separator."""
+    """Encode the credentials as RFC 6749, 2.3.1, has it, so that a colon in one separates nothing."""
     return quote_plus(secret.clientId, safe="*"), quote_plus(secret.clientSecret, safe="*")
 
 

@@ -4,9 +4,9 @@ import unicodedata
 from dataclasses import dataclass
 
 # Step Functions ends an execution whose state grows past 256 KB, and no Catch can prevent it.
-MAXIMUM_TEXT_LENGTH = 1_000
+MAX_TEXT_LENGTH = 1_000
 # Normalization sorts runs of combining marks in quadratic time, so what is far too long is not normalized.
-_MAXIMUM_UNNORMALIZED_LENGTH = 4 * MAXIMUM_TEXT_LENGTH
+_MAX_UNNORMALIZED_LENGTH = 4 * MAX_TEXT_LENGTH
 
 # Letters by Unicode's book, and blank to the eye: names are made of nothing with them.
 _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0")
@@ -56,10 +56,10 @@ def clean(text: str) -> str:
         text = "".join(map(_visible, text))
         text = "".join(c for i, c in enumerate(text) if c not in _JOINERS or _joins(text[i - 1 : i + 2]))
     text = " ".join(text.split())
-    if len(text) <= _MAXIMUM_UNNORMALIZED_LENGTH:
+    if len(text) <= _MAX_UNNORMALIZED_LENGTH:
         text = unicodedata.normalize("NFC", text)
-    if len(text) > MAXIMUM_TEXT_LENGTH:
-        raise ValueError(f"has more than {MAXIMUM_TEXT_LENGTH:,} characters")
+    if len(text) > MAX_TEXT_LENGTH:
+        raise ValueError(f"has more than {MAX_TEXT_LENGTH:,} characters")
     return text
 
 
@@ -70,7 +70,7 @@ def clean_id(text: str) -> str:
     """
     cleaned = clean(text)
     if not cleaned or cleaned != unicodedata.normalize("NFC", text.strip()):
-        raise ValueError("is no id")
+        raise ValueError("is not a valid id")
     return cleaned
 
 

@@ -14,7 +14,7 @@ from conversation.observability import logger
 from conversation.settings import SourceSettings
 from conversation.sources import credentials
 from conversation.sources.client import Credentials, CredentialsRefused, SourceClient, run_within
-from conversation.sources.identity import MAXIMUM_TEXT_LENGTH
+from conversation.sources.identity import MAX_TEXT_LENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -106,8 +106,8 @@ async def _ask[Secret: Credentials](
         identity = await look_up(client, replaced, number)
     if identity is not None:
         texts = [text for text in identity.as_map().values() if isinstance(text, str)]
-        if max(map(len, texts)) > MAXIMUM_TEXT_LENGTH:
-            raise client.unavailable(f"answered with a text over {MAXIMUM_TEXT_LENGTH:,} characters")
+        if max(map(len, texts)) > MAX_TEXT_LENGTH:
+            raise client.unavailable(f"answered with a string of more than {MAX_TEXT_LENGTH:,} characters")
     return identity
 
 

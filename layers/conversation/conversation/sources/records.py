@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from conversation.sources.client import SourceClient
 
 # A number's text, beyond which nobody looks for a number in it.
-_MAXIMUM_NUMBER_LENGTH = 255
+_MAX_NUMBER_LENGTH = 255
 # DynamoDB and JSON carry numbers up to some size; how many exactly there are matters to nobody by then.
-_MAXIMUM_CANDIDATES = 1_000_000
+_MAX_CANDIDATES = 1_000_000
 
 
 def _text(value: object) -> object:
@@ -81,7 +81,7 @@ def find_caller(
         if unsent:
             raise client.unavailable("did not send all the records that it has")
         return None
-    candidates = min(len(customers) + unsent, _MAXIMUM_CANDIDATES)
+    candidates = min(len(customers) + unsent, _MAX_CANDIDATES)
     segments = {customer.segment for same in customers.values() for customer in same}
     segment = segments.pop() if len(segments) == 1 and not unsent else ""
     if candidates > 1:
@@ -129,7 +129,7 @@ def _is_same_number(client: SourceClient, theirs: str, number: str, *, bare_digi
     from conversation.phone_numbers import read_record_number  # noqa: PLC0415 - 37 ms that most lookups save
 
     read = None
-    if len(theirs) <= _MAXIMUM_NUMBER_LENGTH:
+    if len(theirs) <= _MAX_NUMBER_LENGTH:
         read = read_record_number(theirs, bare=bare_digits)
     if read is None:
         client.counted["LookupUnreadableNumber"] += 1
@@ -138,6 +138,6 @@ def _is_same_number(client: SourceClient, theirs: str, number: str, *, bare_digi
 
 
 def _agreed(names: Iterable[str]) -> str:
-    """Return the name that all records of one customer have that have one, or none."""
+    """Return the name that all records of one customer agree on, if they have one."""
     different = set(filter(None, names))
     return different.pop() if len(different) == 1 else ""

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conversation.errors import SourceUnavailable
-from conversation.sources.identity import MAXIMUM_TEXT_LENGTH, clean, clean_id
+from conversation.sources.identity import MAX_TEXT_LENGTH, clean, clean_id
 from tests.support.companies import JEAN, PROTOCOLS, Company, with_field
 
 BIDIRECTIONAL = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -67,7 +67,7 @@ def test_whatever_comes_in_nothing_invisible_comes_out(text: str) -> None:
 
 
 def test_a_text_keeps_its_limit() -> None:
-    assert len(clean("e\u0301" * MAXIMUM_TEXT_LENGTH)) == MAXIMUM_TEXT_LENGTH
+    assert len(clean("e\u0301" * MAX_TEXT_LENGTH)) == MAX_TEXT_LENGTH
     assert clean(" " * 100_000 + "Jean" + " " * 100_000) == "Jean"
     for long in ("x" * 1_001, "\u00e9" * 1_001, "\u0344\u0315" * 120_000):
         with pytest.raises(ValueError, match="1,000"):
@@ -85,7 +85,7 @@ def test_an_id_stays_as_it_is(text: str) -> None:
     ["", " ", "\u3164", "G\x001042", "G\u202e1042", "G\u200b1042", "G  1042", "G\u00a01042", "G\ud800"],
 )
 def test_an_id_that_would_have_to_change_is_none(text: str) -> None:
-    with pytest.raises(ValueError, match="is no id"):
+    with pytest.raises(ValueError, match="is not a valid id"):
         clean_id(text)
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from conversation.errors import SourceUnavailable
-from conversation.http_client import MAXIMUM_ANSWER_BYTES
+from conversation.http_client import MAX_ANSWER_BYTES
 from conversation.sources.identity import Identity
 from tests.support.companies import JEAN, PROTOCOLS, Company, token
 
@@ -131,15 +131,15 @@ def test_an_endless_answer_is_given_up(source: str, company: MakeCompany) -> Non
     company(httpx.Response(200, stream=flood))
     with pytest.raises(SourceUnavailable, match=rf"^{source} answered with more than 262,144 bytes$"):
         ask_within(source, PATIENCE)
-    assert flood.bytes_sent <= MAXIMUM_ANSWER_BYTES + len(Flood.chunk)
+    assert flood.bytes_sent <= MAX_ANSWER_BYTES + len(Flood.chunk)
     assert flood.is_closed
 
 
 def test_an_answer_may_be_as_large_as_the_limit(company: MakeCompany) -> None:
     body = httpx.Response(200, json=PROTOCOLS["gamma"].document(JEAN)).content
-    company(httpx.Response(200, content=body.ljust(MAXIMUM_ANSWER_BYTES)))
+    company(httpx.Response(200, content=body.ljust(MAX_ANSWER_BYTES)))
     assert PROTOCOLS["gamma"].ask() is not None
-    company(httpx.Response(200, content=body.ljust(MAXIMUM_ANSWER_BYTES + 1)))
+    company(httpx.Response(200, content=body.ljust(MAX_ANSWER_BYTES + 1)))
     with pytest.raises(SourceUnavailable):
         PROTOCOLS["gamma"].ask()
 
