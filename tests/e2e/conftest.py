@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+from xdist.workermanage import NodeManager  # type: ignore[import-untyped]
 
 from local import ivr as ivr_module
 from local import processes
@@ -23,11 +24,15 @@ from local.system import System
 
 # What needs no stack, or starts its own.
 ON_THEIR_OWN = {
+    "test_add_a_company.py",
     "test_background.py",
     "test_built_layers.py",
     "test_demo_companies.py",
     "test_demo_interrupt.py",
 }
+
+# An interrupted process is to end what it has started, which takes longer than xdist's ten seconds.
+NodeManager.EXIT_TIMEOUT = 60
 
 # Tests come in bursts that no telephone exchange sends.
 PARAMETERS = {"DefaultRegion": "FR", "ThrottlingRateLimit": "10000", "ThrottlingBurstLimit": "5000"}
