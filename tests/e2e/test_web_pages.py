@@ -74,7 +74,7 @@ def web_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The web service that the demo compares with."""
     port = processes.free_port()
     log = tmp_path_factory.mktemp("web-service") / "log"
-    command = [sys.executable, "-m", "local.comparison.web_service", f"--port={port}"]
+    command = [sys.executable, "-m", "local.demo.comparison.web_service", f"--port={port}"]
     with processes.running(command, log=log, env=processes.python_environment()) as process:
         url = f"http://127.0.0.1:{port}"
 

@@ -379,9 +379,7 @@ def _item_behind(error: ClientError) -> Item:
         raise _unavailable(error) from error
     item = cast("Item | None", error.response.get("Item"))
     if item is None:
-        raise ConversationNotFound(
-            "the conversation has expired; start it again with POST /conversations"
-        ) from error
+        raise ConversationNotFound("the conversation has expired; start it with POST") from error
     return item
 
 

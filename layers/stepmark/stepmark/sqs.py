@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("stepmark")
 
 MAX_DELAY_SECONDS = 900  # SQS's own limit
-MAX_SCHEDULE_SECONDS = (
-    365 * 86_400
-)  # what is further ahead is scheduled again by whoever receives it then
+MAX_SCHEDULE_SECONDS = 365 * 86_400  # what is further ahead is scheduled again by whoever receives it then
 # A schedule may fire up to a minute late, so it fires early and SQS delays for the rest.
 EARLY_SECONDS = 300
 

@@ -93,7 +93,9 @@ def test_a_text_too_long_for_step_functions_is_no_answer(field: str) -> None:
     texts: dict[str, Any] = {"customer_id": "1", "first_name": "", "last_name": "", "segment": ""}
     longest = Identity("alpha", **{**texts, field: "é" * 1_000})
     assert ask(Asked(longest))["outcome"] == "MATCH"
-    with pytest.raises(SourceUnavailable, match=r"^alpha answered with a string of more than 1,000 characters$"):
+    with pytest.raises(
+        SourceUnavailable, match=r"^alpha answered with a string of more than 1,000 characters$"
+    ):
         ask(Asked(Identity("alpha", **{**texts, field: "é" * 1_001})))
 
 
