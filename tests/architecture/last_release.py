@@ -77,6 +77,19 @@ def identity(resources: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
+# The emulator makes a new API at each change of its document, which CloudFormation does not.
+NOT_DEPLOYED_ALONE = {"AWS::ApiGateway::RestApi", "AWS::ApiGateway::ApiKey"}
+
+
+def state(resources: dict[str, Any]) -> dict[str, Any]:
+    """The resources that hold state, whole, so that they can be deployed without the rest."""
+    return {
+        logical_id: one
+        for logical_id, one in resources.items()
+        if one["Type"] in IDENTITY.keys() - NOT_DEPLOYED_ALONE
+    }
+
+
 def permissions(resources: dict[str, Any]) -> dict[str, list[list[str]]]:
     """Who may do what: each action, on what, and under which conditions.
 
@@ -159,6 +172,7 @@ def summary(resources: dict[str, Any]) -> dict[str, Any]:
             if one["Type"] not in NEW_EACH_TIME
         },
         "identity": identity(resources),
+        "state": state(resources),
         "permissions": permissions(resources),
     }
 
