@@ -9,6 +9,7 @@ from conversation.tracing import tracer
 from journeys.notifying import notify
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 
@@ -18,21 +19,9 @@ class Event(TypedDict):
     Records: list[dict[str, Any]]
 
 
-class Failure(TypedDict):
-    """The record from which on all have to come again."""
-
-    itemIdentifier: str
-
-
-class Answer(TypedDict):
-    """At most one failure."""
-
-    batchItemFailures: list[Failure]
-
-
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
-def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
+def lambda_handler(event: Event, _context: LambdaContext) -> PartialItemFailureResponse:
     """Send one wake-up for each journey; what could not be sent comes again."""
     failed_at = notify(event["Records"])
     if failed_at is None:

@@ -12,6 +12,7 @@ from journeys.reporting import report_failed
 from journeys.running import run
 
 if TYPE_CHECKING:
+    from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse, PartialItemFailures
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
     from journeys.queue import Message
@@ -23,23 +24,11 @@ class Event(TypedDict):
     Records: list[Message]
 
 
-class Failure(TypedDict):
-    """A message that has to come again."""
-
-    itemIdentifier: str
-
-
-class Answer(TypedDict):
-    """Which messages have to come again."""
-
-    batchItemFailures: list[Failure]
-
-
 @logger.inject_lambda_context
 @tracer.capture_lambda_handler(capture_response=False)
-def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
+def lambda_handler(event: Event, _context: LambdaContext) -> PartialItemFailureResponse:
     """Do what each message asks for; one that fails comes again, the others do not."""
-    failures: list[Failure] = []
+    failures: list[PartialItemFailures] = []
     for message in event["Records"]:
         logger.thread_safe_clear_keys()
         logger.thread_safe_append_keys(message_id=message["messageId"])

@@ -1,6 +1,5 @@
 """The demo's second act: the retention journey, once approved, once denied, once with nobody to answer."""
 
-import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +10,10 @@ from local.companies import SOURCES, Behaviour, Companies, Customer
 from local.console import heading
 from local.demo.scene import Document, Scene
 from local.demo.story import expect
-from local.errors import StoryError
+from local.errors import NotInTime, StoryError
 from local.ivr import Ivr
 from local.system import System
+from local.waiting import wait_until
 
 _CALLER = Customer(customer_id="G-1042", first_name="Jean", last_name="Dupont", segment="vip")
 _DEADLINE_SECONDS = 60
@@ -41,14 +41,18 @@ class _Play:
 
     def follow(self, event: str) -> Document:
         """Show where the journey goes until it waits for that event, or has ended."""
-        until = time.monotonic() + _DEADLINE_SECONDS
-        while time.monotonic() < until:
+
+        def arrived() -> Document | None:
             document = self.ivr.workflow(self.workflow_id).document
             self._show(document)
-            if event in document["waitingFor"] or document["status"] == "FINISHED":
-                return document
-            time.sleep(0.1)
-        raise StoryError(f"the journey stands at {self.shown} after {_DEADLINE_SECONDS} s")
+            there = event in document["waitingFor"] or document["status"] == "FINISHED"
+            return document if there else None
+
+        try:
+            return wait_until(arrived, seconds=_DEADLINE_SECONDS) or {}
+        except NotInTime as error:
+            message = f"the journey stands at {self.shown} after {_DEADLINE_SECONDS} s"
+            raise StoryError(message) from error
 
     def _show(self, document: Document) -> None:
         live = {thread["at"] for thread in document["threads"].values()}
@@ -115,11 +119,14 @@ def _warm_up(companies: Companies, ivr: Ivr) -> None:
     ivr.set_attributes(scene.conversation_id, {"reason": "cancel"})
     fields = {"answer_within_seconds": 1}
     workflow_id = ivr.start_journey(scene.conversation_id, "retention", fields).document["workflowId"]
-    until = time.monotonic() + _DEADLINE_SECONDS
-    while ivr.workflow(workflow_id).document["status"] != "FINISHED":
-        if time.monotonic() > until:
-            raise StoryError("the first journey has not ended")
-        time.sleep(0.1)
+
+    def over() -> bool:
+        return bool(ivr.workflow(workflow_id).document["status"] == "FINISHED")
+
+    try:
+        wait_until(over, seconds=_DEADLINE_SECONDS)
+    except NotInTime as error:
+        raise StoryError("the first journey has not ended") from error
 
 
 def _stops(statements: list[dict[str, Any]]) -> list[str]:
