@@ -33,12 +33,12 @@ print(json.dumps(yaml_parse(validator.get_translated_template_if_valid())))
 """
 
 # For each type that holds what nobody wants to lose: the properties a change of which makes another resource
-# of it, by the pages of CloudFormation's reference ("Update requires: Replacement").
+# of it ("Update requires: Replacement"). A test compares them with the schemas that cfn-lint brings.
 IDENTITY = {
-    "AWS::DynamoDB::Table": ["TableName", "KeySchema"],
+    "AWS::DynamoDB::Table": ["TableName", "KeySchema", "ImportSourceSpecification"],
     "AWS::SecretsManager::Secret": ["Name"],
     "AWS::Logs::LogGroup": ["LogGroupName"],
-    "AWS::ApiGateway::RestApi": ["ApiKeySourceType"],
+    "AWS::ApiGateway::RestApi": [],
     "AWS::ApiGateway::ApiKey": ["Name", "Value", "GenerateDistinctId"],
     "AWS::SQS::Queue": ["QueueName", "FifoQueue"],
     "AWS::SNS::Topic": ["TopicName", "FifoTopic"],
@@ -64,10 +64,12 @@ NEW_EACH_TIME = {"AWS::ApiGateway::Deployment", "AWS::Lambda::LayerVersion"}
 
 
 def identity(resources: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """What names each resource that holds state."""
+    """What names each resource that holds state, and whether it outlives its stack or a replacement."""
     return {
         logical_id: {
             "Type": one["Type"],
+            "DeletionPolicy": one.get("DeletionPolicy"),
+            "UpdateReplacePolicy": one.get("UpdateReplacePolicy"),
             **{name: one.get("Properties", {}).get(name) for name in IDENTITY[one["Type"]]},
         }
         for logical_id, one in resources.items()
@@ -75,13 +77,62 @@ def identity(resources: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def permissions(resources: dict[str, Any]) -> dict[str, list[list[str]]]:
-    """For everything that has a role: each action it may do, and on what."""
+# The emulator makes a new API at each change of its document, which CloudFormation does not.
+NOT_DEPLOYED_ALONE = {"AWS::ApiGateway::RestApi", "AWS::ApiGateway::ApiKey"}
+
+
+def state(resources: dict[str, Any]) -> dict[str, Any]:
+    """The resources that hold state, whole, so that they can be deployed without the rest."""
     return {
-        logical_id: sorted(_allowed(resources[role]["Properties"]))
+        logical_id: one
+        for logical_id, one in resources.items()
+        if one["Type"] in IDENTITY.keys() - NOT_DEPLOYED_ALONE
+    }
+
+
+def permissions(resources: dict[str, Any]) -> dict[str, list[list[str]]]:
+    """Who may do what: each action, on what, and under which conditions.
+
+    What has a role goes by its own id, so that SAM may make the role; a role that is nobody's, such as a
+    schedule's target, goes by the role's. `assumed by` says who takes a role, `called by` who calls a
+    function.
+    """
+    roles = {
+        logical_id: role
         for logical_id, one in resources.items()
         if (role := _role_of(one.get("Properties", {}))) in resources
     }
+    roles |= {
+        logical_id: logical_id
+        for logical_id, one in resources.items()
+        if one["Type"] == "AWS::IAM::Role" and logical_id not in roles.values()
+    }
+    found = {
+        logical_id: list(_allowed_by_role(resources[role]["Properties"]))
+        for logical_id, role in roles.items()
+    }
+    for one in resources.values():
+        if one["Type"] == "AWS::Lambda::Permission":
+            properties = dict(one["Properties"])
+            called = properties.pop("FunctionName")["Ref"]
+            found.setdefault(called, []).append([properties.pop("Action"), "called by", _text(properties)])
+    return {logical_id: sorted(allowed) for logical_id, allowed in found.items()}
+
+
+# Policies apart from a role or a function's permission: they would escape this comparison.
+POLICIES_NOT_COMPARED = {
+    "AWS::IAM::Policy",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::IAM::RolePolicy",
+    "AWS::IAM::User",
+    "AWS::Lambda::LayerVersionPermission",
+    "AWS::SecretsManager::ResourcePolicy",
+    "AWS::SNS::TopicPolicy",
+    "AWS::SNS::TopicInlinePolicy",
+    "AWS::SQS::QueuePolicy",
+    "AWS::SQS::QueueInlinePolicy",
+    "AWS::Lambda::Url",
+}
 
 
 def _role_of(properties: dict[str, Any]) -> str:
@@ -90,14 +141,22 @@ def _role_of(properties: dict[str, Any]) -> str:
     return str(named[0] if isinstance(named, list) else named.partition(".")[0])
 
 
-def _allowed(role: dict[str, Any]) -> Iterator[list[str]]:
+def _allowed_by_role(role: dict[str, Any]) -> Iterator[list[str]]:
     for managed in role.get("ManagedPolicyArns", []):
-        yield ["managed policy", json.dumps(managed, sort_keys=True)]
+        yield ["managed policy", _text(managed)]
+    for statement in _list(role["AssumeRolePolicyDocument"]["Statement"]):
+        for action in _list(statement["Action"]):
+            yield [action, "assumed by", _text(statement["Principal"]), _text(statement.get("Condition"))]
     for policy in role.get("Policies", []):
         for statement in _list(policy["PolicyDocument"]["Statement"]):
+            assert statement["Effect"] == "Allow", "a Deny that is taken away would not be seen as wider"
             for action in _list(statement["Action"]):
                 for resource in _list(statement["Resource"]):
-                    yield [action, json.dumps(resource, sort_keys=True)]
+                    yield [action, _text(resource), _text(statement.get("Condition"))]
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
 
 
 def _list(value: Any) -> list[Any]:
@@ -113,6 +172,7 @@ def summary(resources: dict[str, Any]) -> dict[str, Any]:
             if one["Type"] not in NEW_EACH_TIME
         },
         "identity": identity(resources),
+        "state": state(resources),
         "permissions": permissions(resources),
     }
 

@@ -4,13 +4,23 @@ A renamed secret is an empty one, a renamed table too; and AWS refuses a log gro
 has the name of an old one, which the emulator takes.
 """
 
+import copy
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cfnlint.schema import PROVIDER_SCHEMA_MANAGER  # type: ignore[import-untyped]
 
 from tests.architecture.deployment import SOURCES
-from tests.architecture.last_release import IDENTITY, identity, summary, transformed
+from tests.architecture.last_release import (
+    IDENTITY,
+    POLICIES_NOT_COMPARED,
+    identity,
+    permissions,
+    summary,
+    transformed,
+)
 from tests.support.template import REPOSITORY
 
 RELEASE: dict[str, Any] = json.loads((REPOSITORY / "tests/architecture/last_release.json").read_text())
@@ -20,7 +30,7 @@ ADDED: dict[str, str] = {
     "SweepGroup": "the sweep's schedule had the same name in every stack of an account",
 }
 REMOVED: dict[str, str] = {}
-WIDER: dict[tuple[str, str, str], str] = {}
+WIDER: dict[tuple[str, ...], str] = {}
 
 
 # A company that has been added since brings resources of its own, which others may call.
@@ -51,17 +61,68 @@ def test_the_resources_are_those_of_the_last_release_but_for_what_is_said(resour
     assert {name for name in now.keys() & before.keys() if now[name] != before[name]} == set()
 
 
-def test_nobody_may_do_more_than_in_the_last_release_but_for_what_is_said(resources: dict[str, Any]) -> None:
-    now, before = summary(resources)["permissions"], RELEASE["permissions"]
-    wider = {
-        (name, action, resource)
+def wider(now: dict[str, list[list[str]]]) -> set[tuple[str, ...]]:
+    """What is allowed now and was not in the last release."""
+    before = RELEASE["permissions"]
+    return {
+        (name, *one)
         for name, allowed in now.items()
-        for action, resource in allowed
-        if [action, resource] not in before.get(name, [])
-        and not is_of_a_new_company(name)
-        and not is_of_a_new_company(resource)
+        for one in allowed
+        if one not in before.get(name, []) and not any(map(is_of_a_new_company, (name, *one)))
     }
-    assert wider == WIDER.keys()
+
+
+def test_nobody_may_do_more_than_in_the_last_release_but_for_what_is_said(resources: dict[str, Any]) -> None:
+    assert wider(permissions(resources)) == WIDER.keys()
+
+
+def test_no_policy_is_where_the_comparison_does_not_look(resources: dict[str, Any]) -> None:
+    assert {one["Type"] for one in resources.values()} & POLICIES_NOT_COMPARED == set()
+    assert [name for name, one in resources.items() if "ResourcePolicy" in one.get("Properties", {})] == []
+
+
+def _one_more_action(role: dict[str, Any]) -> None:
+    role["Policies"][0]["PolicyDocument"]["Statement"][0]["Action"] = ["dynamodb:Scan"]
+
+
+def _everything(role: dict[str, Any]) -> None:
+    role["Policies"][0]["PolicyDocument"]["Statement"][0]["Resource"] = "*"
+
+
+def _a_managed_policy(role: dict[str, Any]) -> None:
+    role["ManagedPolicyArns"] = ["arn:aws:iam::aws:policy/AdministratorAccess"]
+
+
+def _somebody_else(role: dict[str, Any]) -> None:
+    role["AssumeRolePolicyDocument"]["Statement"][0]["Principal"] = {"AWS": "*"}
+
+
+@pytest.mark.parametrize("widen", [_one_more_action, _everything, _a_managed_policy, _somebody_else])
+@pytest.mark.parametrize("role", ["TimerRole", "SweepScheduleRole", "a function's"])
+def test_a_wider_role_is_found(
+    role: str, widen: Callable[[dict[str, Any]], None], resources: dict[str, Any]
+) -> None:
+    changed = copy.deepcopy(resources)
+    holder = role
+    if role == "a function's":
+        holder = "RunJourneyFunction"
+        role = changed[holder]["Properties"]["Role"]["Fn::GetAtt"][0]
+    widen(changed[role]["Properties"])
+    assert {name for name, *_ in wider(permissions(changed)) - wider(permissions(resources))} == {holder}
+
+
+def test_a_caller_from_anywhere_is_found(resources: dict[str, Any]) -> None:
+    changed = copy.deepcopy(resources)
+    permission = next(one for one in changed.values() if one["Type"] == "AWS::Lambda::Permission")
+    del permission["Properties"]["SourceArn"]
+    assert len(wider(permissions(changed)) - wider(permissions(resources))) == 1
+
+
+@pytest.mark.parametrize("kind", sorted(IDENTITY))
+def test_what_names_a_resource_is_what_cloudformation_says(kind: str) -> None:
+    schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", kind).schema
+    makes_another = schema.get("createOnlyProperties", []) + schema.get("conditionalCreateOnlyProperties", [])
+    assert {f"/properties/{name}" for name in IDENTITY[kind]} == set(makes_another)
 
 
 def test_whatever_holds_state_is_known_to_this_test(resources: dict[str, Any]) -> None:

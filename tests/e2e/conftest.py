@@ -29,6 +29,7 @@ ON_THEIR_OWN = {
     "test_built_layers.py",
     "test_demo_companies.py",
     "test_demo_interrupt.py",
+    "test_deployed_over_last_release.py",
 }
 
 # An interrupted process is to end what it has started, which takes longer than xdist's ten seconds.
