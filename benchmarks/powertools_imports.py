@@ -50,7 +50,7 @@ def main() -> None:
             alone.append(seconds(function, ""))
             both.append(seconds(function, extra))
         before, after = statistics.median(alone), statistics.median(both)
-        print(f"{function} with the {what}: {after * 1000:.0f} ms to {before * 1000:.0f}, {after / before:.2f}x")
+        print(f"{function}: {before * 1000:.0f} ms, with the {what} {after * 1000:.0f}: {after / before:.2f}")
 
 
 if __name__ == "__main__":
