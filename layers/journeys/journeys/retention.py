@@ -58,7 +58,7 @@ class Retention(Journey, name="retention"):
         self.offer = self.offer or offers[0]
         if self.offer not in offers:
             raise InvalidRequest(
-                "offer must be one of the offers that this deployment lists (RetentionOffers)"
+                "offer: must be one of the offers that this deployment lists (RetentionOffers)"
             )
 
     def definition(self) -> Section:
