@@ -1,7 +1,7 @@
 """docs/add-a-company.md, followed to the letter in a copy of the repository, adds a company that is asked.
 
-Above each block of the page that belongs into a file stands where: `Create` a file, or `In` a file `above`,
-`below` or in place of a line.
+Above each block of the page that belongs into a file stands where: `Create` a file, or `In` a file `above` or
+`below` a line, or at the end of one. No such line goes with a company: the page can be followed again.
 """
 
 import json
@@ -26,14 +26,15 @@ BLOCK = re.compile(
 )
 PLACE = re.compile(
     r"(?:Create `(?P<created>[^`]+)`"
-    r"|In `(?P<changed>[^`]+)`, (?P<how>above|below|replace) the line `(?P<line>[^`]+)`(?:, add| by)):$"
+    r"|In `(?P<changed>[^`]+)`, (?P<how>above|below) the line `(?P<line>[^`]+)`, add"
+    r"|In `(?P<extended>[^`]+)`, at the end of the line that begins with `(?P<beginning>[^`]+)`, add):$"
 )
 SECONDS = 600
 
 
 @dataclass(frozen=True)
 class Step:
-    """A block of the page and where it goes: `how` is create, above, below or replace."""
+    """A block of the page and where it goes: `how` is create, above, below or end."""
 
     path: str
     how: str
@@ -50,8 +51,9 @@ def steps() -> Iterator[Step]:
             continue
         place = PLACE.search(" ".join(block["above"].split()))
         assert place, f"nothing says where this goes: {block['content']}"
-        path = place["created"] or place["changed"]
-        yield Step(path, place["how"] or "create", place["line"] or "", block["content"])
+        path = place["created"] or place["changed"] or place["extended"]
+        how = place["how"] or ("create" if place["created"] else "end")
+        yield Step(path, how, place["line"] or place["beginning"] or "", block["content"])
 
 
 def follow(step: Step, repository: Path) -> None:
@@ -62,11 +64,14 @@ def follow(step: Step, repository: Path) -> None:
         file.write_text(step.content)
         return
     lines = file.read_text().splitlines(keepends=True)
-    found = [number for number, line in enumerate(lines) if line.strip() == step.line]
+    is_meant = str.startswith if step.how == "end" else str.__eq__
+    found = [number for number, line in enumerate(lines) if is_meant(line.strip(), step.line)]
     assert len(found) == 1, f"{step.path} has the line {step.line!r} {len(found)} times"
     [at] = found
-    begin, end = {"above": (at, at), "below": (at + 1, at + 1), "replace": (at, at + 1)}[step.how]
-    lines[begin:end] = [step.content]
+    if step.how == "end":
+        lines[at] = lines[at].rstrip("\n") + step.content
+    else:
+        lines.insert(at if step.how == "above" else at + 1, step.content)
     file.write_text("".join(lines))
 
 
@@ -105,7 +110,7 @@ def test_the_page_touches_what_it_says(repository: Path) -> None:
     assert [(step.how, step.path) for step in steps() if step.path != "template.yaml"] == [
         ("create", "layers/conversation/conversation/sources/delta.py"),
         ("create", "tests/unit/conversation/sources/test_delta.py"),
-        ("replace", "statemachine/identify_caller.asl.json"),
+        ("above", "statemachine/identify_caller.asl.json"),
     ]
 
 

@@ -235,6 +235,8 @@ def _walk(tree: Tree, node: Node | None, arrival: Arrival) -> Node | None:  # no
         elif kind is Finish:
             arrival.finished = True
             arrival.result = tree[node].result
+        else:
+            raise DefinitionError(f"nobody knows how a thread passes a {kind.__name__}")
     return None
 
 
