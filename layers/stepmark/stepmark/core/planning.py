@@ -53,11 +53,15 @@ def next_work(progress: Progress, tree: Tree | None, landed: Mapping[str, bool],
     for teardown in progress.teardowns:
         if teardown.trouble.ready(now):
             return TearDown(teardown.thread, teardown.since, teardown.event)
+    if progress.ended is not None:
+        return None
     chosen: Work | None = None
-    for work in works_of_threads(progress, tree, landed, now):
-        if isinstance(work, Launch):
-            return work
-        chosen = chosen or work
+    for thread in progress.threads.values():  # as works_of_threads() does, which takes longer
+        if not thread.trouble.parked:
+            work = _of_thread(progress, tree, thread, landed, now)
+            if isinstance(work, Launch):
+                return work
+            chosen = chosen or work
     return chosen
 
 

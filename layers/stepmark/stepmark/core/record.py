@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
@@ -142,8 +142,7 @@ class Awaited:
     named: str | None = None  # the event's name before a deploy gave it another
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """The address of a statement: its name, and the thread's part of the definition that it is in.
 
     go, id: the Go that started the thread, and that Go's id; None in the main section. several: the Go was

@@ -35,7 +35,7 @@ from stepmark.runtime.flights import Flight
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from stepmark.core.record import Awaited, Teardown
+    from stepmark.core.record import Awaited, Progress, Teardown
     from stepmark.core.tree import Node
     from stepmark.core.work import AtThread, Work
     from stepmark.definition.retry import Retry
@@ -53,46 +53,50 @@ class Actions:
         self._draft = draft
         self._flights = flights
 
-    def perform(self, work: Work) -> bool:
-        """Do one piece; whether there is something to commit. Raises what a user's function raises."""
+    def perform(self, work: Work) -> bool:  # noqa: C901 - one case a kind of work
+        """Do one piece of work; whether there is something to commit. Raises what a user's function does."""
         draft = self._draft
         match work:
-            case End():
-                draft.close_for_good(self._runtime.clock.now())
-            case TearDown():
-                self._tear_down(self._teardown(work))
-            case Block():
-                _block(draft.progress.threads[work.thread], work)
-            case _:
-                thread = draft.progress.threads[work.thread]
-                return self._perform_at(thread, draft.tree.stop(thread.place), work)
-        return True
-
-    def _perform_at(self, thread: Thread, node: Node, work: AtThread) -> bool:
-        """The same for what a thread has to do where it is."""
-        draft = self._draft
-        match work:
-            case Launch():
-                self._launch(thread, node)
-                return False
-            case Look():
-                return self._look_again(thread, _on(node, work.event))
-            case RunStep():
+            case RunStep():  # first, as there are most of them
+                thread, node = self._at(work)
                 self._change(thread, node, draft.tree[node].action)
-            case PassGate():
-                self._change(thread, node, draft.tree[node].handler or _nothing)
+            case Deliver():
+                self._deliver(*self._at(work), work)
             case StoreResult():
+                thread, node = self._at(work)
                 flight, into = self._flights.take(thread.key), draft.tree[node].into
                 self._change(thread, node, partial(self._store_result, flight, into))
-            case Expect():
-                draft.expect(thread, _on(node, work.event), self._runtime.clock.now())
+            case PassGate():
+                thread, node = self._at(work)
+                self._change(thread, node, draft.tree[node].handler or _nothing)
+            case Launch():
+                self._launch(*self._at(work))
+                return False
+            case Look():
+                return self._look_again(work)
             case SetUp():
-                self._set_up(thread, _on(node, work.event))
-            case Deliver():
-                self._deliver(thread, node, _on(node, work.event), work)
+                self._set_up(*self._event_at(work))
+            case TearDown():
+                self._tear_down(_teardown(self._draft.progress, work))
+            case Expect():
+                draft.expect(*self._event_at(work), self._runtime.clock.now())
+            case Block():
+                _block(draft.progress.threads[work.thread], work)
+            case End():
+                draft.close_for_good(self._runtime.clock.now())
             case _:
                 assert_never(work)
         return True
+
+    def _at(self, work: AtThread) -> tuple[Thread, Node]:
+        """The thread that a piece of work is about, and the statement that it is at."""
+        thread = self._draft.progress.threads[work.thread]
+        return thread, self._draft.tree.stop(thread.place)
+
+    def _event_at(self, work: Expect | SetUp | Look) -> tuple[Thread, Node]:
+        """The thread, and the event that it waits for."""
+        thread, node = self._at(work)
+        return thread, _on(node, work.event)
 
     # -- what a piece of work is about ----------------------------------------------------------------
 
@@ -101,7 +105,7 @@ class Actions:
         tree, progress = self._draft.tree, self._draft.progress
         if isinstance(work, TearDown):
             try:
-                handler = handler_of(tree, self._teardown(work))
+                handler = handler_of(tree, _teardown(self._draft.progress, work))
             except UnknownStatement:
                 return f"teardown of event {work.event!r}", None
             return f"teardown of event {work.event!r}", handler.retry
@@ -134,7 +138,7 @@ class Actions:
     def _trouble_of(self, work: Work) -> Trouble:
         progress = self._draft.progress
         if isinstance(work, TearDown):
-            return self._teardown(work).trouble
+            return _teardown(self._draft.progress, work).trouble
         if isinstance(work, End):
             return Trouble()
         thread = progress.threads[work.thread]
@@ -144,10 +148,6 @@ class Actions:
             event = self.event_of(work)
             return thread.trouble if event is None else event.trouble
         return thread.trouble
-
-    def _teardown(self, work: TearDown) -> Teardown:
-        key = (work.thread, work.since, work.event)
-        return next(t for t in self._draft.progress.teardowns if (t.thread, t.since, t.event) == key)
 
     # -- calling the user's functions -----------------------------------------------------------------
 
@@ -233,9 +233,9 @@ class Actions:
 
     # -- events ---------------------------------------------------------------------------------------
 
-    def _deliver(self, thread: Thread, node: Node, on: Node, work: Deliver) -> None:
+    def _deliver(self, thread: Thread, node: Node, work: Deliver) -> None:
         """The event (or timer) wins: its handler runs, the thread goes on."""
-        draft, event = self._draft, self.event_of(work)
+        draft, event, on = self._draft, self.event_of(work), _on(node, work.event)
         draft.turn(thread.key)
         output = None if event is None else self._handle(thread, on, event)
         draft.leave(thread, on.name)
@@ -314,8 +314,9 @@ class Actions:
                     note_failure(awaited.trouble, what, error, handler.retry, now)
                     self._draft.load()
 
-    def _look_again(self, thread: Thread, on: Node) -> bool:
+    def _look_again(self, work: Look) -> bool:
         """Look; whether that is to be committed now, and not with the delivery of what was found."""
+        thread, on = self._event_at(work)
         self._draft.turn(thread.key)
         awaited = thread.awaited[on.name]
         self._look(thread, on, self._draft.tree[on].handler, awaited)
@@ -353,6 +354,11 @@ def _request(context: StepContext, state: Workflow, data: Any) -> Request:
         state=state,
         setup_data=data,
     )
+
+
+def _teardown(progress: Progress, work: TearDown) -> Teardown:
+    key = (work.thread, work.since, work.event)
+    return next(t for t in progress.teardowns if (t.thread, t.since, t.event) == key)
 
 
 def _nothing() -> None:

@@ -103,7 +103,7 @@ class Session:
         return self.draft.progress, self.draft.tree_if_any, self.flights.landed, now
 
     def _plan(self, now: float) -> Work | None:
-        return next_work(*self._situation(now))
+        return next_work(self.draft.progress, self.draft.tree_if_any, self.flights.landed, now)
 
     def _next(self, now: float) -> Work | None:
         """The next piece of work; beyond the budget, only what is under way is brought to its end.
@@ -212,7 +212,7 @@ class Session:
             to_commit = self._actions.perform(work)
         except Exception as error:  # noqa: BLE001 - the user's function may raise anything
             to_commit = self._fail(work, error)
-        if not isinstance(work, TearDown | End):
+        if not isinstance(work, (TearDown, End)):
             self._served = work.thread
         if to_commit:
             self._commit()
