@@ -1,0 +1,43 @@
+"""What a company needs beside its lookup, and what nothing else would miss: alarm, console, secret."""
+
+import json
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from tests.architecture.deployment import DOCUMENT, RESOURCES, SOURCES
+
+each_company = pytest.mark.parametrize("source", SOURCES)
+
+
+@each_company
+def test_an_alarm_rings_when_it_gives_no_usable_answer(source: str) -> None:
+    name = f"{source.capitalize()}UnavailableAlarm"
+    assert name in RESOURCES, f"template.yaml: add {name}, as the other companies have it"
+    alarm = RESOURCES[name]["Properties"]
+    assert alarm["MetricName"] == "LookupUnavailable"
+    dimensions = {one["Name"]: one["Value"] for one in alarm["Dimensions"]}
+    assert dimensions == {"service": f"lookup_{source}", "source": source}
+
+
+def test_every_parameter_has_its_place_in_the_console() -> None:
+    groups = DOCUMENT["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
+    placed = [name for group in groups for name in group["Parameters"]]
+    missing = DOCUMENT["Parameters"].keys() - set(placed)
+    assert not missing, f"template.yaml: add {sorted(missing)} to a group under Metadata"
+    assert len(placed) == len(set(placed)) == len(DOCUMENT["Parameters"])
+
+
+@each_company
+def test_its_secret_asks_for_what_its_module_reads(source: str) -> None:
+    fields = set(import_module(f"conversation.sources.{source}").Secret.model_json_schema()["properties"])
+    secret: dict[str, Any] = RESOURCES[f"{source.capitalize()}Secret"]["Properties"]
+    generated = secret["GenerateSecretString"]
+    made = {generated["GenerateStringKey"], *json.loads(generated["SecretStringTemplate"])}
+    assert made == fields, (
+        f"template.yaml: {source.capitalize()}Secret has to be filled with {sorted(fields)}"
+    )
+    assert all(f'"{field}"' in secret["Description"] for field in fields)
+    output = DOCUMENT["Outputs"][f"{source.capitalize()}SecretArn"]["Description"]
+    assert all(f'"{field}"' in output for field in fields)
