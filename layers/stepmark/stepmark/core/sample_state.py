@@ -16,7 +16,6 @@ from typing import (
     Literal,
     NewType,
     NotRequired,
-    ReadOnly,
     Required,
     TypeAliasType,
     Union,
@@ -28,6 +27,7 @@ from typing import (
 from uuid import UUID
 
 from pydantic import BaseModel
+from typing_extensions import ReadOnly  # noqa: UP035 - it came with Python 3.13
 
 from stepmark.core.state import codec_of
 

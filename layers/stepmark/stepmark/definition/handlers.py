@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar  # noqa: UP035 - defaults of type parameters came with Python 3.13
 
 from stepmark.definition.retry import Retry
 from stepmark.definition.workflow import EventSource
@@ -14,8 +16,12 @@ if TYPE_CHECKING:
     from stepmark.definition.workflow import Workflow
 
 
+Payload = TypeVar("Payload", default=Any)
+SetupData = TypeVar("SetupData", default=Any)
+
+
 @dataclass(frozen=True, slots=True)
-class Request[SetupData = Any]:
+class Request(Generic[SetupData]):
     """What a Handler is told about the event it stands for.
 
     event: the name to send to `callback`. thread: the thread that waits. state: the workflow's current state.
@@ -31,7 +37,7 @@ class Request[SetupData = Any]:
     setup_data: SetupData | None = None
 
 
-class Handler[Payload = Any, SetupData = Any](EventSource, ABC):
+class Handler(EventSource, ABC, Generic[Payload, SetupData]):
     """An event that is set up when its Wait is reached and torn down when the Wait is over.
 
         class UserTask(Handler[Answer, str]):
@@ -80,7 +86,7 @@ class LookAgain:
             raise ValueError("LookAgain(at=...) must be a time, in seconds since the epoch")
 
 
-class Observation[Payload = Any](Handler[Payload, None]):
+class Observation(Handler[Payload, None], Generic[Payload]):
     """An event that happens elsewhere, whether or not anybody waits for it: the engine looks for itself.
 
         class Paid(Observation[int]):
