@@ -7,20 +7,11 @@ and then what of Powertools would stand in for code of ours. Prints the medians,
 """
 
 import statistics
-import subprocess
-import sys
 
+from benchmarks.fresh_process import seconds
 from local.processes import REPOSITORY
 
 _ROUNDS = 15
-_CODE = """
-import sys, time
-sys.path[:0] = {path!r}
-started = time.perf_counter()
-import app
-{extra}
-print(time.perf_counter() - started)
-"""
 CASES = {
     ("run_journey", "batch processor"): "import aws_lambda_powertools.utilities.batch",
     ("notify_journeys", "batch processor"): "import aws_lambda_powertools.utilities.batch",
@@ -31,15 +22,10 @@ CASES = {
 }
 
 
-def seconds(function: str, extra: str) -> float:
-    """How long a new process takes to import a function and what comes on top."""
+def path_of(function: str) -> list[str]:
+    """Where a function and its layers are."""
     layers = [f"{REPOSITORY}/layers/{name}" for name in ("conversation", "journeys", "stepmark")]
-    code = _CODE.format(path=[f"{REPOSITORY}/functions/{function}", *layers], extra=extra)
-    environment = {"AWS_DEFAULT_REGION": "eu-west-1", "POWERTOOLS_TRACE_DISABLED": "1", "LANG": "C.UTF-8"}
-    done = subprocess.run(  # noqa: S603 - this interpreter and code of ours
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=environment
-    )
-    return float(done.stdout.splitlines()[-1])
+    return [f"{REPOSITORY}/functions/{function}", *layers]
 
 
 def main() -> None:
@@ -47,8 +33,8 @@ def main() -> None:
     for (function, what), extra in CASES.items():
         alone, both = [], []
         for _ in range(_ROUNDS):
-            alone.append(seconds(function, ""))
-            both.append(seconds(function, extra))
+            alone.append(seconds(path_of(function), "import app"))
+            both.append(seconds(path_of(function), f"import app\n{extra}"))
         before, after = statistics.median(alone), statistics.median(both)
         print(f"{function}: {before * 1000:.0f} ms, with the {what} {after * 1000:.0f}: {after / before:.2f}")
 

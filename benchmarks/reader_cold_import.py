@@ -11,51 +11,27 @@ Ends with 1 when the ratio of the medians is over its limit of 1.2.
 """
 
 import statistics
-import subprocess
 import sys
 
+from benchmarks.fresh_process import seconds
 from local.processes import REPOSITORY
 
 LIMIT = 1.2
 _PAIRS = 31
 
-_TIMED = """
-import sys, time
-sys.path[:0] = {path!r}
-started = time.perf_counter()
-{code}
-print(time.perf_counter() - started)
-"""
-_READER = _TIMED.format(
-    path=[f"{REPOSITORY}/functions/read_conversation", f"{REPOSITORY}/layers/conversation"],
-    code="import app\nfrom conversation import aws\naws.dynamodb()",
-)
-_BARE_CLIENT = _TIMED.format(
-    path=[],
-    code="import botocore.session\nbotocore.session.get_session().create_client('dynamodb')",
-)
-# Without credentials and a region botocore would go and look for them.
-_ENVIRONMENT = {
-    "AWS_DEFAULT_REGION": "eu-west-1",
-    "AWS_ACCESS_KEY_ID": "benchmark",
-    "AWS_SECRET_ACCESS_KEY": "benchmark",
-    "POWERTOOLS_SERVICE_NAME": "read_conversation",
-}
+_READER_PATH = [f"{REPOSITORY}/functions/read_conversation", f"{REPOSITORY}/layers/conversation"]
+_READER = "import app\nfrom conversation import aws\naws.dynamodb()"
+_BARE_CLIENT = "import botocore.session\nbotocore.session.get_session().create_client('dynamodb')"
 
 
-def seconds(code: str) -> float:
-    """Run one of the two in a new process and return what it measured."""
-    finished = subprocess.run(  # noqa: S603 - code of this file
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=_ENVIRONMENT
-    )
-    return float(finished.stdout)
+def _pair() -> tuple[float, float]:
+    return seconds([], _BARE_CLIENT), seconds(_READER_PATH, _READER)
 
 
 def main() -> int:
     """Measure, print, and return the exit status."""
-    for code in (_BARE_CLIENT, _READER):  # compiles the bytecode
-        seconds(code)
-    pairs = [(seconds(_BARE_CLIENT), seconds(_READER)) for _ in range(_PAIRS)]
+    _pair()  # compiles the bytecode
+    pairs = [_pair() for _ in range(_PAIRS)]
     bare, reader = (statistics.median(column) for column in zip(*pairs, strict=True))
     ratio = reader / bare
     print(f"bare botocore DynamoDB client: median {bare * 1000:.0f} ms of {_PAIRS}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from local.errors import NotInTime, StartError
+from local.errors import StartError
 from local.waiting import wait_until
 
 REPOSITORY = Path(__file__).parent.parent
@@ -119,12 +119,10 @@ def wait_until_ready(
             raise StartError(f"it ended at once; its output:\n{tail(log)}")
         return False
 
-    try:
-        wait_until(is_up, seconds=deadline_seconds, pause=0.05)
-    except NotInTime as error:
-        raise StartError(
-            f"not ready after {deadline_seconds:.0f} s; its last output:\n{tail(log)}"
-        ) from error
+    def late() -> StartError:
+        return StartError(f"not ready after {deadline_seconds:.0f} s; its last output:\n{tail(log)}")
+
+    wait_until(is_up, seconds=deadline_seconds, pause=0.05, late=late)
 
 
 # Where `make demo` and the others look for modules too.

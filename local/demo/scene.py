@@ -12,7 +12,7 @@ import httpx
 from rich.text import Text
 
 from local.console import console
-from local.errors import NotInTime, StoryError
+from local.errors import StoryError
 from local.ivr import Ivr, Reply
 from local.waiting import wait_until
 
@@ -87,10 +87,10 @@ class Scene:
             document = self.get()
             return None if document["status"] == "ONGOING" else document
 
-        try:
-            return wait_until(ask, seconds=_DEADLINE_SECONDS, pause=0) or {}
-        except NotInTime as error:
-            raise StoryError(f"the conversation is still ONGOING after {_DEADLINE_SECONDS} s") from error
+        def late() -> StoryError:
+            return StoryError(f"the conversation is still ONGOING after {_DEADLINE_SECONDS} s")
+
+        return wait_until(ask, seconds=_DEADLINE_SECONDS, pause=0, late=late)
 
     def watch(self) -> None:
         """Have another reader wait for the identification, and print on the right when it ends."""
@@ -116,10 +116,10 @@ class Scene:
             document = self.ivr.read(self.conversation_id).document
             return None if "PENDING" in document["sources"].values() else document
 
-        try:
-            return wait_until(answered, seconds=_DEADLINE_SECONDS) or {}
-        except NotInTime as error:
-            raise StoryError(f"answers are pending after {_DEADLINE_SECONDS} s") from error
+        def late() -> StoryError:
+            return StoryError(f"answers are pending after {_DEADLINE_SECONDS} s")
+
+        return wait_until(answered, seconds=_DEADLINE_SECONDS, late=late)
 
 
 def summary(document: Document) -> str:

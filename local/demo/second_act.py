@@ -10,7 +10,7 @@ from local.companies import SOURCES, Behaviour, Companies, Customer
 from local.console import heading
 from local.demo.scene import Document, Scene
 from local.demo.story import expect
-from local.errors import NotInTime, StoryError
+from local.errors import StoryError
 from local.ivr import Ivr
 from local.system import System
 from local.waiting import wait_until
@@ -48,11 +48,10 @@ class _Play:
             there = event in document["waitingFor"] or document["status"] == "FINISHED"
             return document if there else None
 
-        try:
-            return wait_until(arrived, seconds=_DEADLINE_SECONDS) or {}
-        except NotInTime as error:
-            message = f"the journey stands at {self.shown} after {_DEADLINE_SECONDS} s"
-            raise StoryError(message) from error
+        def late() -> StoryError:
+            return StoryError(f"the journey stands at {self.shown} after {_DEADLINE_SECONDS} s")
+
+        return wait_until(arrived, seconds=_DEADLINE_SECONDS, late=late)
 
     def _show(self, document: Document) -> None:
         live = {thread["at"] for thread in document["threads"].values()}
@@ -123,10 +122,7 @@ def _warm_up(companies: Companies, ivr: Ivr) -> None:
     def over() -> bool:
         return bool(ivr.workflow(workflow_id).document["status"] == "FINISHED")
 
-    try:
-        wait_until(over, seconds=_DEADLINE_SECONDS)
-    except NotInTime as error:
-        raise StoryError("the first journey has not ended") from error
+    wait_until(over, seconds=_DEADLINE_SECONDS, late=lambda: StoryError("the first journey has not ended"))
 
 
 def _stops(statements: list[dict[str, Any]]) -> list[str]:

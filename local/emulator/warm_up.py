@@ -3,6 +3,7 @@
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -42,18 +43,19 @@ def warm_up(stack: Stack, companies: Companies, ivr: Ivr, *, at_once: int = 1) -
     # ends its environment, so that the next one is as late.
     warm_up_lookups(stack, companies, at_once=at_once)
     numbers = _prepare_callers(companies, at_once)
+    answers: list[Mapping[str, str]] = []
 
     def all_known() -> bool:
-        answers = in_parallel(lambda number: _take_call(ivr, number), numbers)
+        answers[:] = in_parallel(lambda number: _take_call(ivr, number), numbers)
         if all(answer == dict.fromkeys(SOURCES, "MATCH") for answer in answers):
             return True
         warm_up_lookups(stack, companies, at_once=at_once)
         return False
 
-    try:
-        wait_until(all_known, seconds=_DEADLINE_SECONDS)
-    except NotInTime as error:
-        raise WarmUpError(f"after {_DEADLINE_SECONDS} s not all callers are answered") from error
+    def late() -> WarmUpError:
+        return WarmUpError(f"after {_DEADLINE_SECONDS} s the functions still answer {answers}")
+
+    wait_until(all_known, seconds=_DEADLINE_SECONDS, late=late)
     companies.forget()
 
 
@@ -118,13 +120,13 @@ def _take_call(ivr: Ivr, number: str) -> Mapping[str, str]:
         ivr.start(conversation_id, number)
     except httpx.TimeoutException:  # a hundred processes start: it is not warm yet
         return {}
-    ivr.read(conversation_id, wait=20)
+    sources: Mapping[str, str] = ivr.read(conversation_id, wait=20).document["sources"]
 
-    def answers() -> Mapping[str, str]:
-        found: Mapping[str, str] = ivr.read(conversation_id).document["sources"]
-        return {} if "PENDING" in found.values() else found
+    def answered() -> bool:
+        nonlocal sources
+        sources = ivr.read(conversation_id).document["sources"]
+        return "PENDING" not in sources.values()
 
-    try:
-        return wait_until(answers, seconds=_ANSWERS_DEADLINE_SECONDS)
-    except NotInTime:
-        return {}
+    with suppress(NotInTime):  # the call is taken once more
+        wait_until(answered, seconds=_ANSWERS_DEADLINE_SECONDS)
+    return sources

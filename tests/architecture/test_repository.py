@@ -67,7 +67,7 @@ def test_no_file_names_a_machine_or_a_registry() -> None:
 
 def test_a_machine_path_is_found() -> None:
     assert MACHINE_PATH.search("see /home" + "/me/project")
-    assert not MACHINE_PATH.search("GET /workflows/{id}, $HOME/work/main, functions/home/app.py")
+    assert not MACHINE_PATH.search("GET /workflows/{id}, $HOME/" + "work/main, functions/home/app.py")
 
 
 def test_ci_runs_what_the_readme_tells_people_to_run() -> None:

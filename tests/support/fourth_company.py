@@ -9,7 +9,6 @@ and deploys that copy's template. The last line of its output is the two documen
 import json
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from local.emulator.stack import Stack
 from local.emulator.warm_up import warm_up_api, warm_up_lookups
 from local.ivr import Ivr
 from local.system import System
+from local.waiting import wait_until
 
 KNOWN = "+33639984101"
 UNKNOWN = "+33639984102"
@@ -94,13 +94,12 @@ def identify(caller: Ivr, number: str) -> dict[str, Any]:
     """The conversation after every company has answered."""
     conversation_id = str(uuid.uuid4())
     caller.start(conversation_id, number)
-    until = time.monotonic() + PATIENCE_SECONDS
-    while True:
+
+    def answered() -> dict[str, Any] | None:
         document = caller.read(conversation_id, wait=20).document
-        if "PENDING" not in document["sources"].values():
-            return document
-        assert time.monotonic() < until, document
-        time.sleep(0.1)
+        return None if "PENDING" in document["sources"].values() else document
+
+    return wait_until(answered, seconds=PATIENCE_SECONDS)
 
 
 def put_secret(stack: Stack, secret: str) -> None:

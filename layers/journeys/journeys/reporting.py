@@ -23,9 +23,9 @@ def report(snapshot: Snapshot) -> None:
     logger.info("journey", status=snapshot.status, at=at)
 
 
-def report_parked(workflow_id: str, at: tuple[str, ...]) -> None:  # noqa: ARG001 - about() has said which
+def report_parked(workflow_id: str, at: tuple[str, ...]) -> None:
     """Log and count that a workflow now waits for a person to repair it; `stepmark show` has its error."""
-    logger.error("journey parked", at=sorted(at))
+    logger.error("journey parked", workflow_id=workflow_id, at=sorted(at))
     count("JourneyParked")
 
 

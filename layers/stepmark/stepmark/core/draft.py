@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stepmark.core.planning import given_up
 from stepmark.core.record import Awaited, Place, Progress, Status, Teardown, Thread, Trouble
 from stepmark.core.shape import build
-from stepmark.core.tree import STOPS, Arrival, Started, arrive
+from stepmark.core.tree import STOPS, Arrival, Started, after, arrive, first_of
 from stepmark.core.values import settle
 from stepmark.core.work import End
 from stepmark.definition.handlers import Handler, Observation, Timeout
@@ -133,7 +133,17 @@ class Draft:
         """A thread has its turn: all others come before its next."""
         self.progress.threads[key] = self.progress.threads.pop(key)
 
-    def again(self, thread: Thread, node: Node, tree: Tree) -> Node:
+    def pass_statement(self, thread: Thread, node: Node, since: int, now: float) -> None:
+        """Take the changed state, and go on after the statement that a thread is at."""
+        self.arrive(thread, lambda tree: after(self._again(thread, node, tree)), since, now)
+
+    def enter_event(self, thread: Thread, node: Node, on: Node, since: int, now: float) -> None:
+        """The same, with what stands inside the event that has won."""
+        self.arrive(
+            thread, lambda tree: first_of(_same_event(self._again(thread, node, tree), on)), since, now
+        )
+
+    def _again(self, thread: Thread, node: Node, tree: Tree) -> Node:
         """The statement that a thread is at in the tree of the changed state."""
         if tree.shape is self.tree.shape:
             return node
@@ -325,3 +335,13 @@ def _thread_key(started: Started, taken: set[str]) -> str:
         number += 1
         key = f"{started.go}#{number}"
     return key
+
+
+def _same_event(node: Node, on: Node) -> Node:
+    """The same event in the tree of the changed state."""
+    for child in node.body:
+        if child.name == on.name:
+            return child
+    raise DefinitionError(
+        f"on the state that it left, the definition has no event {on.name!r} at {node.name!r}"
+    )

@@ -11,7 +11,6 @@ from stepmark.core.payloads import decode_payload, payload_of
 from stepmark.core.planning import handler_of
 from stepmark.core.record import Event, Thread, Trouble
 from stepmark.core.shape import build
-from stepmark.core.tree import after, first_of
 from stepmark.core.values import encode, settle
 from stepmark.core.work import (
     Block,
@@ -27,7 +26,7 @@ from stepmark.core.work import (
     TearDown,
 )
 from stepmark.definition.handlers import Handler, Happened, LookAgain, Observation, Request
-from stepmark.errors import DefinitionError, StateError, UnknownStatement, text_of
+from stepmark.errors import StateError, UnknownStatement, text_of
 from stepmark.runtime.calls import begin, call
 from stepmark.runtime.context import Activity, StepContext
 from stepmark.runtime.flights import Flight
@@ -77,7 +76,7 @@ class Actions:
             case SetUp():
                 self._set_up(*self._event_at(work))
             case TearDown():
-                self._tear_down(_teardown(self._draft.progress, work))
+                self._tear_down(_teardown(draft.progress, work))
             case Expect():
                 draft.expect(*self._event_at(work), self._runtime.clock.now())
             case Block():
@@ -105,10 +104,10 @@ class Actions:
         tree, progress = self._draft.tree, self._draft.progress
         if isinstance(work, TearDown):
             try:
-                handler = handler_of(tree, _teardown(self._draft.progress, work))
+                retry = handler_of(tree, _teardown(progress, work)).retry
             except UnknownStatement:
-                return f"teardown of event {work.event!r}", None
-            return f"teardown of event {work.event!r}", handler.retry
+                retry = None
+            return f"teardown of event {work.event!r}", retry
         if isinstance(work, End | Block):
             return "", None
         node = tree.stop(progress.threads[work.thread].place)
@@ -138,7 +137,7 @@ class Actions:
     def _trouble_of(self, work: Work) -> Trouble:
         progress = self._draft.progress
         if isinstance(work, TearDown):
-            return _teardown(self._draft.progress, work).trouble
+            return _teardown(progress, work).trouble
         if isinstance(work, End):
             return Trouble()
         thread = progress.threads[work.thread]
@@ -204,8 +203,7 @@ class Actions:
         draft = self._draft
         draft.turn(thread.key)
         self._call(action, self._context(thread, node.name, thread.trouble))
-        start = lambda tree: after(draft.again(thread, node, tree))  # noqa: E731
-        draft.arrive(thread, start, self._ledger.next_version, self._runtime.clock.now())
+        draft.pass_statement(thread, node, self._ledger.next_version, self._runtime.clock.now())
 
     def _launch(self, thread: Thread, node: Node) -> None:
         draft, store = self._draft, self._runtime.store
@@ -239,8 +237,7 @@ class Actions:
         draft.turn(thread.key)
         output = None if event is None else self._handle(thread, on, event)
         draft.leave(thread, on.name)
-        start = lambda tree: first_of(_same_event(draft.again(thread, node, tree), on))  # noqa: E731
-        draft.arrive(thread, start, self._ledger.next_version, self._runtime.clock.now())
+        draft.enter_event(thread, node, on, self._ledger.next_version, self._runtime.clock.now())
         if event is None:
             return
         if event.event_id:
@@ -376,13 +373,3 @@ def _block(thread: Thread, work: Block) -> None:
 def _on(node: Node, event: str) -> Node:
     """The event of that name at a Wait."""
     return next(on for on in node.body if on.name == event)
-
-
-def _same_event(node: Node, on: Node) -> Node:
-    """The same event in the tree of the changed state."""
-    for child in node.body:
-        if child.name == on.name:
-            return child
-    raise DefinitionError(
-        f"on the state that it left, the definition has no event {on.name!r} at {node.name!r}"
-    )

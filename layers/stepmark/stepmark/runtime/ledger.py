@@ -17,7 +17,7 @@ import math
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import Lock
-from typing import TYPE_CHECKING, TypeGuard, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeGuard, cast
 
 from stepmark.core.record import QUEUE, UNKNOWN, Progress, Record, Status
 from stepmark.errors import RetryableError, StateError, VersionConflict, printable
@@ -90,6 +90,19 @@ class Runtime:
         return cast("KeepingScheduler", self.scheduler) if hasattr(self.scheduler, "forget") else None
 
 
+class Standing(NamedTuple):
+    """Where a workflow stands after a commit.
+
+    held: whether the lease is kept. queued: whether it is left in the scheduler's queue, with the work that
+    is left. due_at: when a worker must look again, if neither is so.
+    """
+
+    status: Status
+    due_at: float | None = None
+    held: bool = False
+    queued: bool = False
+
+
 class Ledger:
     """Writes the record of one workflow; see the module's docstring."""
 
@@ -118,19 +131,10 @@ class Ledger:
         """The version that the next commit writes."""
         return self.record.version + 1
 
-    def create(
-        self,
-        status: Status,
-        state: str,
-        progress: Progress,
-        *,
-        due_at: float | None,
-        held: bool,
-        queued: bool = False,
-    ) -> bool:
+    def create(self, state: str, progress: Progress, standing: Standing) -> bool:
         """Write the first record; False when the id is taken."""
         with self._lock:
-            record = self._next(status, state, progress, due_at=due_at, held=held, queued=queued)
+            record = self._next(state, progress, standing)
             if not self.runtime.store.create(record):
                 return False
             self._written(record, progress)
@@ -140,47 +144,29 @@ class Ledger:
         """Do nothing more; a lease that is still held is anybody's where this can be seen."""
         owners.end(self.owner)
 
-    def write(
-        self,
-        status: Status,
-        state: str,
-        progress: Progress,
-        *,
-        due_at: float | None,
-        held: bool,
-        queued: bool = False,
-    ) -> None:
+    def write(self, state: str, progress: Progress, standing: Standing) -> None:
         """Commit, and give the lease back in the same write unless it is to be held, or left in the queue."""
         with self._lock:
-            record = self._next(status, state, progress, due_at=due_at, held=held, queued=queued)
+            record = self._next(state, progress, standing)
             self._attempted = record
             self.runtime.store.commit(record, self.record.version)
             self._written(record, progress)
 
-    def _next(
-        self,
-        status: Status,
-        state: str,
-        progress: Progress,
-        *,
-        due_at: float | None,
-        held: bool,
-        queued: bool,
-    ) -> Record:
+    def _next(self, state: str, progress: Progress, standing: Standing) -> Record:
         old = self.record
-        if held:
+        if standing.held:
             owners.begin(self.owner)
         # another name each time: of two who take it out, the slower must see that it lies there anew
-        owner = self.owner if held else f"{QUEUE}{self.owner}" if queued else None
+        owner = self.owner if standing.held else f"{QUEUE}{self.owner}" if standing.queued else None
         until = self._until() if owner is not None else None
         return Record(
             workflow_id=old.workflow_id,
             workflow=old.workflow,
             version=old.version + 1,
-            status=status,
+            status=standing.status,
             state=state,
             progress=progress.to_json(),
-            due_at=due_at if owner is None else until,
+            due_at=standing.due_at if owner is None else until,
             lease_owner=owner,
             lease_until=until,
             ends_at=progress.ends_at,

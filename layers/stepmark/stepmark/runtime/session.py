@@ -39,7 +39,7 @@ from stepmark.errors import (
 )
 from stepmark.runtime.actions import Actions
 from stepmark.runtime.flights import Flights
-from stepmark.runtime.ledger import Budget, Ledger, Runtime
+from stepmark.runtime.ledger import Budget, Ledger, Runtime, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -119,8 +119,11 @@ class Session:
             if work is not None:
                 return work
         work = self._plan(now)
-        spent = self._budget.is_spent(now - self._began, self._commits)
-        if work is None or isinstance(work, End) or not spent:
+        if (
+            work is None
+            or isinstance(work, End)
+            or not self._budget.is_spent(now - self._began, self._commits)
+        ):
             return work
         return self._first(now, _is_under_way)
 
@@ -154,10 +157,10 @@ class Session:
         else:
             self._actions.look_on_arrival()
         draft.post_outbox()
-        held, queued, status, due = self._standing()
-        if not (held or queued):
-            self.ledger.note_timer(draft.progress, due)
-        if not self.ledger.create(status, draft.text, draft.progress, due_at=due, held=held, queued=queued):
+        standing = self._standing()
+        if not (standing.held or standing.queued):
+            self.ledger.note_timer(draft.progress, standing.due_at)
+        if not self.ledger.create(draft.text, draft.progress, standing):
             return False
         draft.committed()
         self.ledger.set_noted_timer(draft.progress)
@@ -176,7 +179,7 @@ class Session:
         record, progress, now = self.ledger.record, self.draft.progress, self.clock.now()
         left = self._plan(now) is not None
         status = status_of(progress, now, work_left=left)
-        settled = (status, progress.to_json(), due_at(self.draft.progress, now, work_left=left), None)
+        settled = (status, progress.to_json(), due_at(progress, now, work_left=left), None)
         if settled != (record.status, record.progress, record.due_at, record.lease_owner):
             self._commit()
 
@@ -188,7 +191,7 @@ class Session:
             if progress.crashes > MAX_CRASHES:  # a step that takes its process down would do so for ever
                 self.draft.park_crashing(works_of_threads(*self._situation(now)))
         status = status_of(progress, now, work_left=True)
-        self.ledger.write(status, self.draft.text, progress, due_at=None, held=True)
+        self.ledger.write(self.draft.text, progress, Standing(status, held=True))
         self.draft.committed()
 
     def drive(self) -> None:
@@ -264,7 +267,7 @@ class Session:
         self.flights.drop_all()
         if self._plan(now) is None:
             status = status_of(self.draft.progress, now, work_left=False)
-            self._write(status, due_at(self.draft.progress, now, work_left=False), held=False, queued=False)
+            self._write(Standing(status, due_at(self.draft.progress, now, work_left=False)))
             self.ledger.wake()
         else:
             self.claim()
@@ -304,11 +307,11 @@ class Session:
             if self.ledger.held and not self.broken:
                 self._actions.look_on_arrival()
             draft.post_outbox()
-            held, queued, status, due = self._standing()
-            if not (held or queued):
+            standing = self._standing()
+            if not (standing.held or standing.queued):
                 draft.progress.keep_events()
             try:
-                self._write(status, due, held=held, queued=queued)
+                self._write(standing)
             except VersionConflict:
                 if not self.ledger.catch_up(draft.progress):
                     draft.apply_look_request()
@@ -320,21 +323,22 @@ class Session:
         draft.committed()
         self.ledger.wake()
 
-    def _standing(self) -> tuple[bool, bool, Status, float | None]:
-        """Whether to keep the lease, or to leave it in the queue; the status; when to look again."""
+    def _standing(self) -> Standing:
+        """Where the workflow stands once the draft is committed."""
         now = self.clock.now()
         self._planned = self._next(now)
         held = bool(self.flights) or self._planned is not None
         left = held or self._plan(now) is not None
         queued = left and not held and self.ledger.runtime.queued
         status = status_of(self.draft.progress, now, work_left=left)
-        return held, queued, status, None if held else due_at(self.draft.progress, now, work_left=left)
+        due = None if held else due_at(self.draft.progress, now, work_left=left)
+        return Standing(status, due, held, queued)
 
-    def _write(self, status: Status, due: float | None, *, held: bool, queued: bool) -> None:
+    def _write(self, standing: Standing) -> None:
         progress = self.draft.progress
-        if not (held or queued):
-            self.ledger.set_timer(progress, due, times_ahead(progress, self.clock.now()))
-        self.ledger.write(status, self.draft.text, progress, due_at=due, held=held, queued=queued)
+        if not (standing.held or standing.queued):
+            self.ledger.set_timer(progress, standing.due_at, times_ahead(progress, self.clock.now()))
+        self.ledger.write(self.draft.text, progress, standing)
 
     def _give_up(self, error: RecordTooLarge) -> None:
         """Drop what does not fit into the store, and park the thread that was about to commit it.
