@@ -118,12 +118,8 @@ class Session:
             work = self._first(now, self._delivers)
             if work is not None:
                 return work
-        work = self._plan(now)
-        if (
-            work is None
-            or isinstance(work, End)
-            or not self._budget.is_spent(now - self._began, self._commits)
-        ):
+        work, budget = self._plan(now), self._budget
+        if work is None or isinstance(work, End) or not budget.is_spent(now - self._began, self._commits):
             return work
         return self._first(now, _is_under_way)
 
