@@ -136,6 +136,8 @@ lint: development checkov ## ruff, mypy, cfn-lint, checkov, bandit, zizmor
 	$(DEVELOPMENT)/ruff format --check .
 	$(DEVELOPMENT)/mypy $(CHECKED)
 	$(DEVELOPMENT)/cfn-lint --append-rules cfn_lint_serverless.rules
+	@mkdir -p .build
+	$(DEVELOPMENT)/python -m tests.support.template > .build/template-without-loops.json
 	$(VENVS)/checkov/bin/checkov --config-file .checkov.yaml
 	$(DEVELOPMENT)/bandit --quiet --recursive functions layers/conversation layers/journeys layers/stepmark
 	$(DEVELOPMENT)/bandit --quiet --recursive --configfile pyproject.toml local operations

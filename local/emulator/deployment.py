@@ -62,7 +62,8 @@ def redeploy(directory: Path, endpoint: str, built: Path = BUILT) -> None:
 def _sam_deploy(directory: Path, endpoint: str, built: Path, parameters: list[str]) -> None:
     _sam(
         ["deploy", "--template-file", f"{built}/template.yaml", "--stack-name", NAME]
-        + ["--region", REGION, "--resolve-s3", "--capabilities", "CAPABILITY_IAM"]
+        + ["--region", REGION, "--resolve-s3", "--language-extensions"]
+        + ["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
         + ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]
         + (["--parameter-overrides", *parameters] if parameters else []),
         log=directory / "sam-deploy.log",

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.template import REPOSITORY
+from tests.support.template import REPOSITORY, Template
 
 SAM_PYTHON = REPOSITORY / ".venvs/sam/bin/python"
 # Runs in SAM's own environment; it replaces the local folders by S3 addresses, as `sam package` does.
@@ -27,7 +27,7 @@ class NoManagedPolicies:
     def load(self):
         return {}
 
-template = yaml_parse(open(sys.argv[1]).read())
+template = yaml_parse(sys.stdin.read())
 validator = SamTemplateValidator(template, NoManagedPolicies(), region="us-east-1")
 print(json.dumps(yaml_parse(validator.get_translated_template_if_valid())))
 """
@@ -47,9 +47,10 @@ IDENTITY = {
 
 
 def transformed(template: Path) -> dict[str, Any]:
-    """The resources of a template after SAM's own transform, that of the pinned version."""
+    """The resources of a template after its loops and SAM's own transform, that of the pinned version."""
     finished = subprocess.run(  # noqa: S603 - SAM's interpreter and code of ours
-        [SAM_PYTHON, "-c", TRANSFORM, str(template)],
+        [SAM_PYTHON, "-c", TRANSFORM],
+        input=Template.read(template).as_json(),
         check=True,
         capture_output=True,
         text=True,
@@ -107,8 +108,12 @@ def permissions(resources: dict[str, Any]) -> dict[str, list[list[str]]]:
         for logical_id, one in resources.items()
         if one["Type"] == "AWS::IAM::Role" and logical_id not in roles.values()
     }
+    apart = [one["Properties"] for one in resources.values() if one["Type"] == "AWS::IAM::Policy"]
     found = {
-        logical_id: list(_allowed_by_role(resources[role]["Properties"]))
+        logical_id: [
+            *_allowed_by_role(resources[role]["Properties"]),
+            *_allowed_by_policies([one for one in apart if {"Ref": role} in one["Roles"]]),
+        ]
         for logical_id, role in roles.items()
     }
     for one in resources.values():
@@ -119,9 +124,8 @@ def permissions(resources: dict[str, Any]) -> dict[str, list[list[str]]]:
     return {logical_id: sorted(allowed) for logical_id, allowed in found.items()}
 
 
-# Policies apart from a role or a function's permission: they would escape this comparison.
+# Policies apart from a role's and a function's permission: they would escape this comparison.
 POLICIES_NOT_COMPARED = {
-    "AWS::IAM::Policy",
     "AWS::IAM::ManagedPolicy",
     "AWS::IAM::RolePolicy",
     "AWS::IAM::User",
@@ -147,7 +151,11 @@ def _allowed_by_role(role: dict[str, Any]) -> Iterator[list[str]]:
     for statement in _list(role["AssumeRolePolicyDocument"]["Statement"]):
         for action in _list(statement["Action"]):
             yield [action, "assumed by", _text(statement["Principal"]), _text(statement.get("Condition"))]
-    for policy in role.get("Policies", []):
+    yield from _allowed_by_policies(role.get("Policies", []))
+
+
+def _allowed_by_policies(policies: list[dict[str, Any]]) -> Iterator[list[str]]:
+    for policy in policies:
         for statement in _list(policy["PolicyDocument"]["Statement"]):
             assert statement["Effect"] == "Allow", "a Deny that is taken away would not be seen as wider"
             for action in _list(statement["Action"]):

@@ -28,8 +28,33 @@ RELEASE: dict[str, Any] = json.loads((REPOSITORY / "tests/architecture/last_rele
 # What this release adds to the last one's resources, takes from them, or allows beyond them, with the reason.
 ADDED: dict[str, str] = {
     "SweepGroup": "the sweep's schedule had the same name in every stack of an account",
-}
-REMOVED: dict[str, str] = {}
+    "GammaTokenPolicy": "a statement of LookupGammaRole, whose other statements are every company's",
+    "ThrottlesAlarm": "one alarm for the account instead of one for each function",
+    **dict.fromkeys(
+        [
+            "ConversationTableReadThrottlesAlarm", "ConversationTableWriteThrottlesAlarm", "JourneyOverdueAlarm",
+            "ResumeDeadLetterQueueAlarm", "LostChangesQueueAlarm",
+        ],
+        "a loop's name for an alarm that was there",
+    ),
+}  # fmt: skip
+REMOVED: dict[str, str] = {
+    **{
+        f"{function}ThrottlesAlarm": "ThrottlesAlarm is one for all"
+        for function in [
+            "StartIdentification", "ReadConversation", "SetAttributes", "LookupAlpha", "LookupBeta", "LookupGamma",
+            "JourneysApi", "RunJourney", "NotifyJourneys", "SweepJourneys",
+        ]
+    },
+    **dict.fromkeys(
+        [
+            "TableReadThrottlesAlarm", "TableWriteThrottlesAlarm", "JourneysOverdueAlarm", "ResumeDeadLettersAlarm",
+            "LostChangesAlarm",
+        ],
+        "it has a loop's name now",
+    ),
+    "ExecutionsThrottledAlarm": "its metric counts state transitions, which Express executions have no quota of",
+}  # fmt: skip
 WIDER: dict[tuple[str, ...], str] = {}
 
 

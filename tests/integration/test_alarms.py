@@ -131,7 +131,7 @@ DEEDS: dict[str, Callable[[World], None]] = {
     "IdentificationTimedOutAlarm": read_late,
     "JourneyParkedAlarm": park_in_a_step,
     "JourneyFailedAlarm": fail_at_an_event,
-    "JourneysOverdueAlarm": lose_a_wake_up,
+    "JourneyOverdueAlarm": lose_a_wake_up,
 }
 
 

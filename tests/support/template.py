@@ -2,8 +2,11 @@
 
 template = Template.load()
 template.properties("ConversationTable", known)["BillingMode"]   # "PAY_PER_REQUEST"
+
+`python -m tests.support.template` prints it without its loops, for linters that do not look into them.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,14 +29,14 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What `!Sub` holds: a text with `${...}` in it."""
+    """What `!Sub` holds: a string with `${...}` in it."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What `!If`, `!Not` and `!Equals` hold: what comes out, CloudFormation tells."""
+    """What other functions hold. Those that need no deployment are gone once the loops are expanded."""
 
     function: str
     arguments: list[Any]
@@ -52,12 +55,18 @@ def _reference(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Reference:
     return Reference(loader.construct_scalar(node))
 
 
-def _attribute(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Reference:
+def _attribute(loader: yaml.SafeLoader, node: yaml.Node) -> Reference | Call:
+    if isinstance(node, yaml.SequenceNode):
+        return _call("GetAtt", loader, node)
+    assert isinstance(node, yaml.ScalarNode)
     name, _, attribute = loader.construct_scalar(node).partition(".")
     return Reference(name, attribute)
 
 
-def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Text:
+def _text(loader: yaml.SafeLoader, node: yaml.Node) -> Text | Call:
+    if isinstance(node, yaml.SequenceNode):
+        return _call("Sub", loader, node)
+    assert isinstance(node, yaml.ScalarNode)
     return Text(loader.construct_scalar(node))
 
 
@@ -69,14 +78,73 @@ def _call(function: str, loader: yaml.SafeLoader, node: yaml.Node) -> Call:
 _Loader.add_constructor("!Ref", _reference)
 _Loader.add_constructor("!GetAtt", _attribute)
 _Loader.add_constructor("!Sub", _text)
-_Loader.add_constructor("!If", partial(_call, "If"))
-_Loader.add_constructor("!Not", partial(_call, "Not"))
-_Loader.add_constructor("!Equals", partial(_call, "Equals"))
+for _function in ("FindInMap", "If", "Not", "Equals"):
+    _Loader.add_constructor(f"!{_function}", partial(_call, _function))
+
+
+@dataclass(frozen=True)
+class _Loops:
+    """What AWS::LanguageExtensions makes of a template: no Fn::ForEach is left, and no loop's variable."""
+
+    mappings: Mapping[str, Any]
+
+    def expand(self, value: Any, variables: Mapping[str, str]) -> Any:
+        match value:
+            case Reference(name, "Ref") if name in variables:
+                return variables[name]
+            case Text(text):
+                return _text_or_string(_replace(text, variables))
+            case Call(function, arguments):
+                return self._call(function, [self.expand(argument, variables) for argument in arguments])
+            case {"Ref": inner}:
+                return Reference(self.expand(inner, variables))
+            case dict():
+                return self._members(value, variables)
+            case list():
+                return [self.expand(inner, variables) for inner in value]
+            case str():
+                return _replace(value, variables)
+            case _:
+                return value
+
+    def _members(self, members: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+        expanded: dict[str, Any] = {}
+        for key, inner in members.items():
+            if not isinstance(key, str) or not key.startswith("Fn::ForEach::"):
+                name = _replace(key, variables) if isinstance(key, str) else key
+                expanded[name] = self.expand(inner, variables)
+                continue
+            variable, collection, body = inner
+            # CloudFormation's own shorthand: a nested loop stands where the members would.
+            for one in collection:
+                again = self._members(body, {**variables, variable: one})
+                assert not again.keys() & expanded.keys(), f"{key} makes {again.keys() & expanded.keys()} twice"
+                expanded |= again
+        return expanded
+
+    def _call(self, function: str, arguments: list[Any]) -> Any:
+        match function, arguments:
+            case "FindInMap", [str(name), str(key), str(inner)]:
+                return self.mappings[name][key][inner]
+            case "GetAtt", [str(name), str(attribute)]:
+                return Reference(name, attribute)
+            case "Sub", [str(text), dict(values)]:
+                return _text_or_string(_replace(text, values))
+            case _:
+                return Call(function, arguments)
+
+
+def _replace(text: str, variables: Mapping[str, str]) -> str:
+    return _PLACEHOLDER.sub(lambda match: str(variables.get(match[1], match[0])), text)
+
+
+def _text_or_string(text: str) -> Text | str:
+    return Text(text) if _PLACEHOLDER.search(text) else text
 
 
 @dataclass(frozen=True)
 class Template:
-    """template.yaml, its intrinsic functions as Reference and Text until they are resolved."""
+    """template.yaml with its loops expanded, and other functions as Reference, Text and Call."""
 
     document: Mapping[str, Any]
 
@@ -84,8 +152,18 @@ class Template:
     @cache
     def load(cls) -> Self:
         """The template, read once: a tenth of a second of YAML for each test adds up."""
-        with (REPOSITORY / "template.yaml").open() as file:
-            return cls(yaml.load(file, _Loader))  # noqa: S506 - a SafeLoader with more tags
+        return cls.read(REPOSITORY / "template.yaml")
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Any template, such as that of another release."""
+        with path.open() as file:
+            document = yaml.load(file, _Loader)  # noqa: S506 - a SafeLoader with more tags
+        return cls(_Loops(document.get("Mappings", {})).expand(document, {}))
+
+    def as_json(self) -> str:
+        """The template without loops, for tools that look into none."""
+        return json.dumps({**self.document, "Transform": "AWS::Serverless-2016-10-31"}, default=_long_form)
 
     def parameters(self, given: Mapping[str, str]) -> dict[Reference, str]:
         """The parameters' values: those given, and the defaults of the others."""
@@ -118,6 +196,18 @@ class Template:
         return _fill(text, resolve(properties["DefinitionSubstitutions"], known))
 
 
+def _long_form(value: Reference | Text | Call) -> dict[str, Any]:
+    match value:
+        case Reference(name, "Ref"):
+            return {"Ref": name}
+        case Reference(name, attribute):
+            return {"Fn::GetAtt": [name, attribute]}
+        case Text(text):
+            return {"Fn::Sub": text}
+        case Call(function, arguments):
+            return {f"Fn::{function}": arguments}
+
+
 def resolve(value: Any, known: Known) -> Any:
     """The value with every Reference and Text in it replaced by what is known of it."""
     match value:
@@ -141,3 +231,7 @@ def _fill(text: str, values: Mapping[str, str]) -> str:
 
 def _name(reference: Reference) -> str:
     return f"{reference.name}.{reference.attribute}".removesuffix(".Ref")
+
+
+if __name__ == "__main__":
+    print(Template.load().as_json())
