@@ -30,31 +30,25 @@ ADDED: dict[str, str] = {
     "SweepGroup": "the sweep's schedule had the same name in every stack of an account",
     "GammaTokenPolicy": "a statement of LookupGammaRole, whose other statements are every company's",
     "ThrottlesAlarm": "one alarm for the account instead of one for each function",
-    **dict.fromkeys(
-        [
-            "ConversationTableReadThrottlesAlarm", "ConversationTableWriteThrottlesAlarm", "JourneyOverdueAlarm",
-            "ResumeDeadLetterQueueAlarm", "LostChangesQueueAlarm",
-        ],
-        "a loop's name for an alarm that was there",
-    ),
-}  # fmt: skip
+    "ConversationTableReadThrottlesAlarm": "TableReadThrottlesAlarm under a loop's name",
+    "ConversationTableWriteThrottlesAlarm": "TableWriteThrottlesAlarm under a loop's name",
+    "JourneyOverdueAlarm": "JourneysOverdueAlarm under a loop's name",
+    "ResumeDeadLetterQueueAlarm": "ResumeDeadLettersAlarm under a loop's name",
+    "LostChangesQueueAlarm": "LostChangesAlarm under a loop's name",
+}
 REMOVED: dict[str, str] = {
+    "TableReadThrottlesAlarm": "see ADDED",
+    "TableWriteThrottlesAlarm": "see ADDED",
+    "JourneysOverdueAlarm": "see ADDED",
+    "ResumeDeadLettersAlarm": "see ADDED",
+    "LostChangesAlarm": "see ADDED",
+    "ExecutionsThrottledAlarm": "its metric counts state transitions, of which Express has no quota",
     **{
-        f"{function}ThrottlesAlarm": "ThrottlesAlarm is one for all"
-        for function in [
-            "StartIdentification", "ReadConversation", "SetAttributes", "LookupAlpha", "LookupBeta", "LookupGamma",
-            "JourneysApi", "RunJourney", "NotifyJourneys", "SweepJourneys",
-        ]
+        name: "ThrottlesAlarm is one for all functions"
+        for name in RELEASE["resources"]
+        if name.endswith("ThrottlesAlarm") and "Table" not in name
     },
-    **dict.fromkeys(
-        [
-            "TableReadThrottlesAlarm", "TableWriteThrottlesAlarm", "JourneysOverdueAlarm", "ResumeDeadLettersAlarm",
-            "LostChangesAlarm",
-        ],
-        "it has a loop's name now",
-    ),
-    "ExecutionsThrottledAlarm": "its metric counts state transitions, which Express executions have no quota of",
-}  # fmt: skip
+}
 WIDER: dict[tuple[str, ...], str] = {}
 
 

@@ -56,7 +56,7 @@ def test_accounts_with_a_small_quota_can_deploy() -> None:
 
 
 def test_one_alarm_hears_of_every_function_that_is_refused() -> None:
-    """Without dimensions the metric covers all functions of the account and region, this stack's among them."""
+    """Without dimensions the metric covers all functions of the account and region."""
     (alarm,) = [
         one["Properties"]
         for one in RESOURCES.values()

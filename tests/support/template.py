@@ -90,24 +90,25 @@ class _Loops:
 
     def expand(self, value: Any, variables: Mapping[str, str]) -> Any:
         match value:
-            case Reference(name, "Ref") if name in variables:
-                return variables[name]
-            case Text(text):
-                return _text_or_string(_replace(text, variables))
-            case Call(function, arguments):
-                return self._call(function, [self.expand(argument, variables) for argument in arguments])
-            case {"Ref": inner}:
-                return Reference(self.expand(inner, variables))
+            case dict() if value.keys() == {"Ref"}:
+                expanded: Any = Reference(self.expand(value["Ref"], variables))
             case dict():
-                return self._members(value, variables)
+                expanded = self._members(value, variables)
             case list():
-                return [self.expand(inner, variables) for inner in value]
+                expanded = [self.expand(inner, variables) for inner in value]
+            case Call(function, arguments):
+                expanded = self._call(function, [self.expand(argument, variables) for argument in arguments])
+            case Text(text):
+                expanded = _text_or_string(_replace(text, variables))
+            case Reference(name, "Ref"):
+                expanded = variables.get(name, value)
             case str():
-                return _replace(value, variables)
+                expanded = _replace(value, variables)
             case _:
-                return value
+                expanded = value
+        return expanded
 
-    def _members(self, members: Mapping[str, Any], variables: Mapping[str, str]) -> dict[str, Any]:
+    def _members(self, members: Mapping[Any, Any], variables: Mapping[str, str]) -> dict[str, Any]:
         expanded: dict[str, Any] = {}
         for key, inner in members.items():
             if not isinstance(key, str) or not key.startswith("Fn::ForEach::"):
@@ -118,7 +119,7 @@ class _Loops:
             # CloudFormation's own shorthand: a nested loop stands where the members would.
             for one in collection:
                 again = self._members(body, {**variables, variable: one})
-                assert not again.keys() & expanded.keys(), f"{key} makes {again.keys() & expanded.keys()} twice"
+                assert not again.keys() & expanded.keys(), f"{key} makes something twice"
                 expanded |= again
         return expanded
 

@@ -54,8 +54,9 @@ async def read[Secret: Credentials](
         secret = await read("alpha", "arn:aws:secretsmanager:…", alpha.Secret)
 
     `refused` asks for a look at Secrets Manager before the five minutes are over, but for every ten seconds.
-    While Secrets Manager fails in a way that passes, the last value goes on. Raises SourceUnavailable when
-    there is none, when reading is not allowed, or when the secret does not hold what it should.
+    While Secrets Manager fails in a way that passes, the last value goes on. An invalid value, such as one with
+    a comma too many, leaves the one before it in use. Raises SourceUnavailable when there is none, when reading
+    is not allowed, or when the secret does not hold what it should.
     """
     known = _known.get((source, secret_id))
     now = time.monotonic()
@@ -73,9 +74,8 @@ async def read[Secret: Credentials](
             return cast("Secret", known.credentials)
         _known.pop((source, secret_id), None)
         raise SourceUnavailable(f"the secret of {source} cannot be read") from error
-    try:
-        credentials = secret_type.model_validate_json(text)
-    except ValidationError:
+    credentials = _parse(text, secret_type) or await asyncio.to_thread(_previous, secret_id, secret_type)
+    if credentials is None:
         _known.pop((source, secret_id), None)
         fields = ", ".join(secret_type.model_fields)
         raise SourceUnavailable(f"fill the secret of {source} with a JSON object of {fields}") from None
@@ -83,10 +83,34 @@ async def read[Secret: Credentials](
     return credentials
 
 
-def _get(secret_id: str) -> str:
-    answer = aws.secrets_manager().get_secret_value(SecretId=secret_id)
-    text = answer.get("SecretString") or answer["SecretBinary"].decode(errors="replace")
+def _get(secret_id: str, stage: str = "AWSCURRENT") -> str:
+    """Return a secret's value, "" when it has none yet."""
+    try:
+        answer = aws.secrets_manager().get_secret_value(SecretId=secret_id, VersionStage=stage)
+    except ClientError as error:
+        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+            return ""
+        raise
+    text = answer.get("SecretString") or answer.get("SecretBinary", b"").decode(errors="replace")
     return text.removeprefix("\ufeff")
+
+
+def _parse[Secret: Credentials](text: str, secret_type: type[Secret]) -> Secret | None:
+    try:
+        return secret_type.model_validate_json(text)
+    except ValidationError:
+        return None
+
+
+def _previous[Secret: Credentials](secret_id: str, secret_type: type[Secret]) -> Secret | None:
+    """Return what the secret held before its current value, if that is what it should be."""
+    try:
+        previous = _parse(_get(secret_id, "AWSPREVIOUS"), secret_type)
+    except (ClientError, BotoCoreError):
+        return None
+    if previous is not None:
+        logger.error("the secret's current value is invalid; the one before it goes on")
+    return previous
 
 
 def _passes(error: ClientError | BotoCoreError) -> bool:

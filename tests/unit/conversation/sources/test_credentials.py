@@ -111,8 +111,8 @@ PASSING = [
     ("RequestLimitExceeded", 400), ("RequestTimeout", 400),
 ]  # fmt: skip
 FINAL = [
-    ("AccessDeniedException", 400), ("AccessDenied", 403), ("ResourceNotFoundException", 400),
-    ("DecryptionFailure", 400), ("InvalidRequestException", 400), ("UnrecognizedClientException", 400),
+    ("AccessDeniedException", 400), ("AccessDenied", 403), ("DecryptionFailure", 400),
+    ("InvalidRequestException", 400), ("UnrecognizedClientException", 400),
 ]  # fmt: skip
 
 
@@ -194,3 +194,45 @@ def test_a_secret_may_begin_with_a_byte_order_mark_and_be_binary(secrets: "Secre
     credentials._known.clear()
     secrets.put_secret_value(SecretId="alpha", SecretBinary=b'{"apiKey": "binary"}')
     assert read() == "binary"
+
+
+def test_a_secret_without_a_value_says_what_to_fill_in(secrets: "SecretsManagerClient") -> None:
+    """As the template makes it."""
+    secrets.delete_secret(SecretId="alpha", ForceDeleteWithoutRecovery=True)
+    secrets.create_secret(Name="alpha")
+    fill = r"^fill the secret of alpha with a JSON object of apiKey$"
+    with pytest.raises(SourceUnavailable, match=fill):
+        read()
+    secrets.put_secret_value(SecretId="alpha", SecretString='{"apiKey": "filled"}')
+    assert read() == "filled"
+
+
+@pytest.mark.parametrize("content", ['{"apiKey": "second",}', '{"api_key": "second"}', "second"])
+def test_an_invalid_value_leaves_the_one_before_it_in_use(
+    content: str, secrets: "SecretsManagerClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when somebody edits it by hand: the caller is recognised, and the log says that it is wrong."""
+    secrets.put_secret_value(SecretId="alpha", SecretString=content)
+    logged = list[str]()
+    monkeypatch.setattr(credentials.logger, "error", logged.append)
+    assert read() == "first"
+    assert logged == ["the secret's current value is invalid; the one before it goes on"]
+    secrets.put_secret_value(SecretId="alpha", SecretString='{"apiKey": "third"}')
+    credentials.forget()
+    assert read() == "third"
+
+
+def test_the_value_before_an_invalid_one_may_be_out_of_reach(
+    secrets: "SecretsManagerClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets.put_secret_value(SecretId="alpha", SecretString="{}")
+    get = credentials._get
+
+    def fail_for_the_previous(secret_id: str, stage: str = "AWSCURRENT") -> str:
+        if stage == "AWSCURRENT":
+            return get(secret_id)
+        raise exceptions.ReadTimeoutError(endpoint_url="https://x")
+
+    monkeypatch.setattr(credentials, "_get", fail_for_the_previous)
+    with pytest.raises(SourceUnavailable, match=r"^fill the secret of alpha"):
+        read()
