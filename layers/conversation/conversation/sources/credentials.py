@@ -54,9 +54,9 @@ async def read[Secret: Credentials](
         secret = await read("alpha", "arn:aws:secretsmanager:…", alpha.Secret)
 
     `refused` asks for a look at Secrets Manager before the five minutes are over, but for every ten seconds.
-    While Secrets Manager fails in a way that passes, the last value goes on. An invalid value, such as one with
-    a comma too many, leaves the one before it in use. Raises SourceUnavailable when there is none, when reading
-    is not allowed, or when the secret does not hold what it should.
+    While Secrets Manager fails in a way that passes, the last value goes on. An invalid value, such as one
+    with a comma too many, leaves the one before it in use. Raises SourceUnavailable when there is none, when
+    reading is not allowed, or when the secret does not hold what it should.
     """
     known = _known.get((source, secret_id))
     now = time.monotonic()
