@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from conversation import timestamps
+from conversation import settings, timestamps
 from conversation.api import Event, Response, answers_errors, conversation_id_in_path, respond
 from conversation.errors import InvalidRequest
 from conversation.observability import logger
@@ -22,8 +22,8 @@ def lambda_handler(event: Event, _context: LambdaContext) -> Response:
     conversation_id = conversation_id_in_path(event)
     parameters = event.get("queryStringParameters") or {}
     flat = _is_flat(parameters.get("format"))
-    conversation = read_when_ended(conversations(), conversation_id, _wait_seconds(parameters.get("wait")))
-    logger.info("conversation read", status=conversation.status.value)
+    wait = min(_wait_seconds(parameters.get("wait")), settings.whole_number("MAX_WAIT_SECONDS"))
+    conversation = read_when_ended(conversations(), conversation_id, wait)
     now = timestamps.now()
     return respond(200, conversation.flat_document(now) if flat else conversation.document(now))
 

@@ -102,4 +102,11 @@ def _sam(arguments: list[str], *, log: Path, endpoint: str = "") -> None:
         except subprocess.TimeoutExpired:
             status = None
     if status != 0:
-        raise DeploymentError(f"sam {arguments[0]} ended with {status}:\n{processes.tail(log, 30)}")
+        raise DeploymentError(f"sam {arguments[0]} ended with {status}:\n{_reason(log)}")
+
+
+def _reason(log: Path) -> str:
+    """What SAM says of the first resource that failed; of a rollback, its last lines say nothing."""
+    lines = log.read_text().splitlines()
+    failed = next((number for number, line in enumerate(lines) if "_FAILED" in line), len(lines) - 30)
+    return "\n".join(lines[max(failed, 0) :][:30])

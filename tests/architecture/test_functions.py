@@ -83,7 +83,7 @@ def test_every_log_group_forgets() -> None:
 @every_function
 def test_an_operator_hears_of_a_function_that_fails(function: Function) -> None:
     watched = Counter(
-        alarm["Properties"]["MetricName"]
+        alarm["Properties"].get("MetricName")
         for alarm in RESOURCES.values()
         if alarm["Type"] == "AWS::CloudWatch::Alarm"
         and {"Name": "FunctionName", "Value": Reference(function.logical_name)}
@@ -155,7 +155,8 @@ def test_every_queue_keeps_dead_letters_or_is_where_they_are_kept() -> None:
         alarm["Properties"]["Dimensions"][0]["Value"].name
         for alarm in RESOURCES.values()
         if alarm["Type"] == "AWS::CloudWatch::Alarm"
-        and alarm["Properties"]["MetricName"] == "ApproximateNumberOfMessagesVisible"
+        and alarm["Properties"].get("MetricName") == "ApproximateNumberOfMessagesVisible"
+        and alarm["Properties"]["Threshold"] == 1
     }
     for name, queue in queues.items():
         target = queue.get("RedrivePolicy", {}).get("deadLetterTargetArn")

@@ -36,8 +36,8 @@ ANYTHING = "*"
 
 # What a resource of the state machine calls, and the parameter that says on what.
 TASK_ACTIONS = {
-    "arn:aws:states:::lambda:invoke": ("lambda:InvokeFunction", "FunctionName"),
-    "arn:aws:states:::dynamodb:updateItem": ("dynamodb:UpdateItem", "TableName"),
+    "arn:${Partition}:states:::lambda:invoke": ("lambda:InvokeFunction", "FunctionName"),
+    "arn:${Partition}:states:::dynamodb:updateItem": ("dynamodb:UpdateItem", "TableName"),
 }
 
 

@@ -46,12 +46,17 @@ def test_a_lookup_reserves_what_the_operator_says_and_nothing_by_default(
     }
 
 
-def test_accounts_with_a_small_quota_can_deploy() -> None:
+@pytest.mark.parametrize("name", ["LookupReservedConcurrency", "ReaderReservedConcurrency"])
+def test_accounts_with_a_small_quota_can_deploy(name: str) -> None:
     """Lambda refuses any reservation that leaves less than 100 unreserved, and new accounts have 10 or 50."""
-    assert DOCUMENT["Parameters"]["LookupReservedConcurrency"]["Default"] == 0
-    reserved = Reference("LookupReservedConcurrency")
-    assert DOCUMENT["Conditions"] == {
-        "ReserveLookupConcurrency": Call("Not", [Call("Equals", [reserved, 0])]),
+    assert DOCUMENT["Parameters"][name]["Default"] == 0
+    condition = f"Reserve{name.removesuffix('ReservedConcurrency')}Concurrency"
+    assert DOCUMENT["Conditions"][condition] == Call("Not", [Call("Equals", [Reference(name), 0])])
+
+
+def test_the_reader_reserves_what_the_operator_says(resources: dict[str, Any]) -> None:
+    assert resources["ReadConversationFunction"]["Properties"]["ReservedConcurrentExecutions"] == {
+        "Fn::If": ["ReserveReaderConcurrency", {"Ref": "ReaderReservedConcurrency"}, {"Ref": "AWS::NoValue"}]
     }
 
 
@@ -60,16 +65,16 @@ def test_one_alarm_hears_of_every_function_that_is_refused() -> None:
     (alarm,) = [
         one["Properties"]
         for one in RESOURCES.values()
-        if one["Type"] == "AWS::CloudWatch::Alarm" and one["Properties"]["MetricName"] == "Throttles"
+        if one["Type"] == "AWS::CloudWatch::Alarm" and one["Properties"].get("MetricName") == "Throttles"
     ]
     assert alarm["Namespace"] == "AWS/Lambda"
     assert "Dimensions" not in alarm
     assert "its concurrency is used up, or " in alarm["AlarmDescription"]
-    assert "LookupReservedConcurrency" in alarm["AlarmDescription"]
+    assert "reserved" in alarm["AlarmDescription"]
 
 
 def test_nobody_else_reserves_anything(resources: dict[str, Any]) -> None:
     """What any function reserves, all others cannot have."""
     named = "ReservedConcurrentExecutions"
     reserving = {name for name, one in resources.items() if named in one.get("Properties", {})}
-    assert reserving == {function.logical_name for function in LOOKUPS}
+    assert reserving == {"ReadConversationFunction", *(function.logical_name for function in LOOKUPS)}

@@ -20,7 +20,7 @@ def _environment() -> Iterator[None]:
         patch.setenv("AWS_DEFAULT_REGION", REGION)
         patch.setenv("AWS_ACCESS_KEY_ID", "testing")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-        patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Meanwhile")
+        patch.setenv("POWERTOOLS_METRICS_NAMESPACE", "Meanwhile/meanwhile")
         patch.setenv("POWERTOOLS_SERVICE_NAME", "tests")
         yield
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 CALLER = "+33612345678"
 SOURCES = ("alpha", "beta", "gamma")
+STACK = "meanwhile"
 TABLE = "Conversations"
 WORKFLOWS = "Workflows"
 TOKENS = "SourceTokens"
@@ -183,6 +184,7 @@ def deployed(parameters: Mapping[str, str] | None = None) -> Iterator[Cloud]:
     """Deploy the template's resources into a simulated account for the length of a `with` block."""
     template = Template.load()
     known = template.parameters({**NOWHERE, **(parameters or {})})
+    known |= {Reference("AWS::StackName"): STACK, Reference("AWS::Partition"): "aws"}
     cloud: Cloud | None = None
 
     def invoke(arn: str, payload: Any) -> Any:

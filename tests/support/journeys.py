@@ -329,7 +329,7 @@ def check_documented(path: str, method: str, answer: Answer) -> None:
 def _patterns() -> list[Any]:
     """What the template has Lambda hand over of the stream."""
     function = Template.load().document["Resources"]["NotifyJourneysFunction"]["Properties"]
-    filters = function["Events"]["Changes"]["Properties"]["FilterCriteria"]["Filters"]
+    filters = function["Events"]["ConversationChanges"]["Properties"]["FilterCriteria"]["Filters"]
     return [json.loads(one["Pattern"]) for one in filters]
 
 

@@ -8,7 +8,7 @@ not safe when several requests run in one process, as they do in tests.
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-logger = Logger()
+logger = Logger(use_rfc3339=True)
 
 
 def count(metric: str, value: int = 1) -> None:

@@ -14,7 +14,7 @@ from botocore import exceptions
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from conversation import aws
+from conversation import aws, observability
 from conversation.errors import SourceUnavailable
 from conversation.sources import alpha, beta, credentials, gamma
 from conversation.sources.client import Credentials, SourceClient, run_within
@@ -214,7 +214,7 @@ def test_an_invalid_value_leaves_the_one_before_it_in_use(
     """As when somebody edits it by hand: the caller is recognised, and the log says that it is wrong."""
     secrets.put_secret_value(SecretId="alpha", SecretString=content)
     logged = list[str]()
-    monkeypatch.setattr(credentials.logger, "error", logged.append)
+    monkeypatch.setattr(observability.logger, "error", logged.append)
     assert read() == "first"
     assert logged == ["the secret's current value is invalid; the one before it goes on"]
     secrets.put_secret_value(SecretId="alpha", SecretString='{"apiKey": "third"}')
