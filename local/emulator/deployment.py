@@ -36,19 +36,19 @@ def build(directory: Path) -> None:
     )
 
 
-def deploy(directory: Path, endpoint: str, parameters: Mapping[str, str]) -> Stack:
+def deploy(directory: Path, endpoint: str, parameters: Mapping[str, str], name: str = NAME) -> Stack:
     """`sam deploy` of what `build` made to the emulator at `endpoint`, and the demo companies' credentials.
 
     deploy(directory, "http://127.0.0.1:4566", {"AlphaUrl": "http://127.0.0.1:8000/alpha", ...})
 
     Raises `DeploymentError`.
     """
-    _sam_deploy(directory, endpoint, BUILT, [f"{name}={value}" for name, value in parameters.items()])
-    stack = Stack.from_cloudformation(NAME, endpoint=endpoint, session=emulator_session())
+    _sam_deploy(directory, endpoint, BUILT, name, [f"{key}={value}" for key, value in parameters.items()])
+    stack = Stack.from_cloudformation(name, endpoint=endpoint, session=emulator_session())
     secrets = stack.session.client("secretsmanager", endpoint_url=endpoint)
     for source in SOURCES:
-        name = stack.outputs[f"{source.capitalize()}SecretArn"]
-        secrets.put_secret_value(SecretId=name, SecretString=json.dumps(CREDENTIALS[source]))
+        secret = stack.outputs[f"{source.capitalize()}SecretArn"]
+        secrets.put_secret_value(SecretId=secret, SecretString=json.dumps(CREDENTIALS[source]))
     gateway_gaps.complete_import(stack)
     schedule_gaps.allow_schedules(stack)
     return stack
@@ -56,12 +56,12 @@ def deploy(directory: Path, endpoint: str, parameters: Mapping[str, str]) -> Sta
 
 def redeploy(directory: Path, endpoint: str, built: Path = BUILT) -> None:
     """`sam deploy` of another build over the stack that `deploy` has made, with the parameters it has."""
-    _sam_deploy(directory, endpoint, built, [])
+    _sam_deploy(directory, endpoint, built, NAME, [])
 
 
-def _sam_deploy(directory: Path, endpoint: str, built: Path, parameters: list[str]) -> None:
+def _sam_deploy(directory: Path, endpoint: str, built: Path, name: str, parameters: list[str]) -> None:
     _sam(
-        ["deploy", "--template-file", f"{built}/template.yaml", "--stack-name", NAME]
+        ["deploy", "--template-file", f"{built}/template.yaml", "--stack-name", name]
         + ["--region", REGION, "--resolve-s3", "--language-extensions"]
         + ["--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
         + ["--no-confirm-changeset", "--no-fail-on-empty-changeset", "--no-progressbar"]

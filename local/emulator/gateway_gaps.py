@@ -63,8 +63,10 @@ def _set_validation(gateway: "APIGatewayClient", api_id: str, definition: Any) -
         for resource in gateway.get_resources(restApiId=api_id, limit=500)["items"]
     }
     for path, operations in definition["paths"].items():
-        for method, operation in operations.items():
-            validator = operation.get("x-amazon-apigateway-request-validator")
+        if path not in resources:  # a condition has left it out
+            continue
+        for method, operation in _if_so(operations).items():
+            validator = _if_so(operation).get("x-amazon-apigateway-request-validator")
             if method not in _METHODS or validator is None:
                 continue
             schema = operation["requestBody"]["content"]["application/json"]["schema"]["$ref"]
@@ -84,3 +86,8 @@ def _set_validation(gateway: "APIGatewayClient", api_id: str, definition: Any) -
                 integrationHttpMethod=integration["httpMethod"],
                 uri=integration["uri"],
             )
+
+
+def _if_so(part: Any) -> Any:
+    """What stands in a definition when its condition is true."""
+    return part["Fn::If"][1] if "Fn::If" in part else part

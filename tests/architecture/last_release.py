@@ -146,8 +146,9 @@ def _role_of(properties: dict[str, Any]) -> str:
 
 
 def _allowed_by_role(role: dict[str, Any]) -> Iterator[list[str]]:
-    for managed in role.get("ManagedPolicyArns", []):
-        yield ["managed policy", _text(managed)]
+    managed = role.get("ManagedPolicyArns", [])
+    for one in managed["Fn::If"][1] if isinstance(managed, dict) else managed:
+        yield ["managed policy", _text(one)]
     for statement in _list(role["AssumeRolePolicyDocument"]["Statement"]):
         for action in _list(statement["Action"]):
             yield [action, "assumed by", _text(statement["Principal"]), _text(statement.get("Condition"))]

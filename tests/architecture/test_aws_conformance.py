@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.architecture.deployment import DEFINITION_TEXT, DOCUMENT, FUNCTIONS
+from tests.architecture.deployment import DEFINITION_TEXT, DOCUMENT, FUNCTIONS, LOOKUPS
 from tests.architecture.last_release import transformed
 from tests.support.template import REPOSITORY
 
@@ -265,7 +265,8 @@ def test_queues_keep_messages_as_long_as_the_page_says(resources: dict[str, Any]
 def test_tables_are_encrypted_with_the_key_that_costs_nothing(resources: dict[str, Any]) -> None:
     """`SSEEnabled: true` means the charged key `aws/dynamodb`, asked on the caller's path."""
     for name, table in of(resources, "AWS::DynamoDB::Table").items():
-        assert "SSESpecification" not in table, name
+        unless_a_key_is_given, _, otherwise = table["SSESpecification"]["Fn::If"]
+        assert (unless_a_key_is_given, otherwise) == ("UseKmsKey", {"Ref": "AWS::NoValue"}), name
 
 
 def test_functions_log_what_somebody_reads(resources: dict[str, Any]) -> None:
@@ -299,3 +300,75 @@ def test_a_roles_policies_fit(resources: dict[str, Any]) -> None:
     """10,240 characters of inline policies, spaces left out, says IAM's page on quotas."""
     for role in of(resources, "AWS::IAM::Role"):
         assert len(json.dumps(statements(resources, role)).replace(" ", "")) < 8_000
+
+
+# --- what an operator's company asks for, each off by default ----------------------------------------------
+
+OFF_BY_DEFAULT = {
+    "BoundPermissions": "PermissionsBoundaryArn",
+    "UseKmsKey": "KmsKeyArn",
+    "UseDomainName": "DomainName",
+    "UseSubnets": "LookupSubnetIds",
+}
+
+
+@pytest.mark.parametrize(("condition", "parameter"), OFF_BY_DEFAULT.items())
+def test_it_is_off_by_default(condition: str, parameter: str) -> None:
+    assert DOCUMENT["Parameters"][parameter]["Default"] == ""
+    assert condition in DOCUMENT["Conditions"]
+
+
+def test_a_boundary_bounds_every_role(resources: dict[str, Any]) -> None:
+    bounded = {"Fn::If": ["BoundPermissions", {"Ref": "PermissionsBoundaryArn"}, {"Ref": "AWS::NoValue"}]}
+    for name, role in of(resources, "AWS::IAM::Role").items():
+        assert role["PermissionsBoundary"] == bounded, name
+
+
+def test_a_key_encrypts_every_store_and_whoever_uses_one_may_use_the_key(resources: dict[str, Any]) -> None:
+    stores = {
+        "AWS::DynamoDB::Table": "SSESpecification",
+        "AWS::SQS::Queue": "KmsMasterKeyId",
+        "AWS::SecretsManager::Secret": "KmsKeyId",
+        "AWS::Logs::LogGroup": "KmsKeyId",
+    }
+    for kind, encryption in stores.items():
+        for name, store in of(resources, kind).items():
+            assert store[encryption]["Fn::If"][0] == "UseKmsKey", name
+    may_use_it = {
+        named(role)
+        for policy in of(resources, "AWS::IAM::Policy").values()
+        if policy["PolicyName"] == "UseKmsKey"
+        for role in policy["Roles"]
+    }
+    use_no_store = {"ApiGatewayAccountRole", "SweepScheduleRole"}
+    assert may_use_it == of(resources, "AWS::IAM::Role").keys() - use_no_store
+
+
+def test_lookups_alone_are_in_the_operators_network(resources: dict[str, Any]) -> None:
+    inside = {name for name, one in of(resources, "AWS::Lambda::Function").items() if "VpcConfig" in one}
+    assert inside == {function.logical_name for function in LOOKUPS}
+
+
+def test_without_journeys_nothing_refers_to_what_they_have(resources: dict[str, Any]) -> None:
+    """CloudFormation refuses a reference to what a condition has left out, if the referring part stays."""
+    with_journeys = {"RunJourneys", "RunJourneysWithKmsKey", "WatchWorkingHours"}
+    theirs = {name for name, one in resources.items() if one.get("Condition") in with_journeys}
+    assert len(theirs) > 40
+    for name, one in resources.items():
+        if name in theirs or one["Type"] == "AWS::ApiGateway::RestApi":  # SAM has its routes in conditions
+            continue
+        # SAM names a deployment of the API after its hash; it depends on nothing of theirs.
+        referred = {named(each) for each in flattened(one)} & theirs
+        assert not referred, name
+
+
+def test_without_journeys_their_routes_are_gone(resources: dict[str, Any]) -> None:
+    [api] = of(resources, "AWS::ApiGateway::RestApi").values()
+    conditional = {
+        path for path, one in api["Body"]["paths"].items() if one.get("Fn::If", [""])[0] == "RunJourneys"
+    }
+    assert conditional == {
+        "/conversations/{conversationId}/journeys/{journey}",
+        "/workflows/{workflowId}",
+        "/workflows/{workflowId}/events/{event}",
+    }

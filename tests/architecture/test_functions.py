@@ -25,7 +25,7 @@ from tests.architecture.deployment import (
     events,
     states,
 )
-from tests.support.template import REPOSITORY, Reference
+from tests.support.template import REPOSITORY, Call, Reference
 
 API_GATEWAY_SECONDS = 29
 
@@ -60,7 +60,8 @@ def test_a_folder_holds_one_handler(function: Function) -> None:
 def test_a_function_has_a_role_of_its_own(function: Function) -> None:
     role = function.properties["Role"]
     assert RESOURCES[role.name]["Type"] == "AWS::IAM::Role"
-    assert "ManagedPolicyArns" not in RESOURCES[role.name]["Properties"]
+    managed = RESOURCES[role.name]["Properties"].get("ManagedPolicyArns")
+    assert managed is None or (function in LOOKUPS and managed.arguments[0] == "UseSubnets")
     users = [name for name, one in RESOURCES.items() if one.get("Properties", {}).get("Role") == role]
     assert users == [function.logical_name]
 
@@ -161,7 +162,10 @@ def test_every_queue_keeps_dead_letters_or_is_where_they_are_kept() -> None:
     for name, queue in queues.items():
         target = queue.get("RedrivePolicy", {}).get("deadLetterTargetArn")
         assert name in dead or target.name in dead, "nobody would hear of a dead letter"
-        assert queue["SqsManagedSseEnabled"] is True
+        assert queue["SqsManagedSseEnabled"] == Call("If", ["UseKmsKey", Reference("AWS::NoValue"), True])
+        assert queue["KmsMasterKeyId"] == Call(
+            "If", ["UseKmsKey", Reference("KmsKeyArn"), Reference("AWS::NoValue")]
+        )
 
 
 # --- sources -----------------------------------------------------------------------------------------------

@@ -53,6 +53,13 @@ ADDED: dict[str, str] = {
     "RecursionsAlarm": "Lambda drops what a function sends to itself",
     "ResumeQueueBacklogAlarm": "ResumeQueueAgeAlarm rang for timers that were not due",
     "NoSweepAlarm": "nobody heard when the sweep was never called",
+    "ApiDomainName": "an operator's own name for the API; off by default",
+    "ApiDomainMapping": "as above",
+    "KmsKeyPolicy": "an operator's own key; off by default",
+    "JourneysKmsKeyPolicy": "as above",
+    "LookupAlphaKmsKeyPolicy": "as above",
+    "LookupBetaKmsKeyPolicy": "as above",
+    "LookupGammaKmsKeyPolicy": "as above",
 }
 REMOVED: dict[str, str] = {
     "TableReadThrottlesAlarm": "see ADDED",
@@ -69,7 +76,25 @@ REMOVED: dict[str, str] = {
         if name.endswith("ThrottlesAlarm") and "Table" not in name
     },
 }
-WIDER: dict[tuple[str, ...], str] = {}
+NETWORK_INTERFACES = (
+    '{"Fn::Sub": "arn:${AWS::Partition}:iam::aws:policy/service-role/AWSLambdaENIManagementAccess"}'
+)
+WIDER: dict[tuple[str, ...], str] = {
+    **{
+        (holder, f"kms:{action}", '{"Ref": "KmsKeyArn"}', "null"): "an operator's own key, when there is one"
+        for holder in [
+            "StartIdentificationFunction", "ReadConversationFunction", "SetAttributesFunction",
+            "IdentifyCallerStateMachine", "LookupAlphaFunction", "LookupBetaFunction", "LookupGammaFunction",
+            "JourneysApiFunction", "RunJourneyFunction", "NotifyJourneysFunction", "SweepJourneysFunction",
+            "TimerRole",
+        ]
+        for action in ("Decrypt", "GenerateDataKey", "DescribeKey")
+    },
+    **{
+        (f"Lookup{company}Function", "managed policy", NETWORK_INTERFACES): "in an operator's subnets, if any"
+        for company in ("Alpha", "Beta", "Gamma")
+    },
+}  # fmt: skip
 
 
 # A company that has been added since brings resources of its own, which others may call.

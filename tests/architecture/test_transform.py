@@ -28,8 +28,10 @@ def test_the_api_takes_tls_1_2_and_1_3_alone(resources: dict[str, Any]) -> None:
 def test_no_door_beside_the_api_takes_older_tls(resources: dict[str, Any]) -> None:
     """Domain names, HTTP APIs and function URLs have policies of their own."""
     kinds = {resource["Type"] for resource in resources.values()}
+    own = resources["ApiDomainName"]["Properties"]
+    assert own["SecurityPolicy"] == RESOURCES["Api"]["Properties"]["SecurityPolicy"]
+    assert own["EndpointAccessMode"] == "STRICT"
     assert not kinds & {
-        "AWS::ApiGateway::DomainName",
         "AWS::ApiGateway::DomainNameV2",
         "AWS::ApiGatewayV2::Api",
         "AWS::ApiGatewayV2::DomainName",

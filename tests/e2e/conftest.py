@@ -30,13 +30,18 @@ ON_THEIR_OWN = {
     "test_demo_companies.py",
     "test_demo_interrupt.py",
     "test_deployed_over_last_release.py",
+    "test_two_stacks.py",
 }
 
 # An interrupted process is to end what it has started, which takes longer than xdist's ten seconds.
 NodeManager.EXIT_TIMEOUT = 60
 
 # Tests come in bursts that no telephone exchange sends.
-PARAMETERS = {"DefaultRegion": "FR", "ThrottlingRateLimit": "10000", "ThrottlingBurstLimit": "5000"}
+PARAMETERS = {
+    "DefaultRegion": "FR",
+    **{f"{what}RateLimit": "10000" for what in ("Throttling", "Read")},
+    **{f"{what}BurstLimit": "5000" for what in ("Throttling", "Read")},
+}
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,10 @@ def _text(loader: yaml.SafeLoader, node: yaml.Node) -> Text | Call:
     return Text(loader.construct_scalar(node))
 
 
+def _condition(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> dict[str, Any]:
+    return {"Condition": loader.construct_scalar(node)}
+
+
 def _call(function: str, loader: yaml.SafeLoader, node: yaml.Node) -> Call:
     assert isinstance(node, yaml.SequenceNode)
     return Call(function, loader.construct_sequence(node, deep=True))
@@ -78,7 +82,8 @@ def _call(function: str, loader: yaml.SafeLoader, node: yaml.Node) -> Call:
 _Loader.add_constructor("!Ref", _reference)
 _Loader.add_constructor("!GetAtt", _attribute)
 _Loader.add_constructor("!Sub", _text)
-for _function in ("FindInMap", "If", "Not", "Equals"):
+_Loader.add_constructor("!Condition", _condition)
+for _function in ("FindInMap", "If", "Not", "Equals", "And", "Join"):
     _Loader.add_constructor(f"!{_function}", partial(_call, _function))
 
 
