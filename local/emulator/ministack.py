@@ -29,14 +29,15 @@ class Emulator:
 
 
 @contextmanager
-def running(directory: Path) -> Iterator[Emulator]:
+def running(directory: Path, *, functions_call: str = "") -> Iterator[Emulator]:
     """An emulator on a free port for the length of a `with` block; its log goes to `directory`.
 
         with emulator.running(directory) as aws:
             boto3.client("dynamodb", endpoint_url=aws.endpoint, ...)
 
     IAM is enforced: the functions' own roles decide what they may call, as on AWS, and CloudTrail's
-    LookupEvents tells which calls were made. Raises `StartError` after 60 seconds.
+    LookupEvents tells which calls were made. `functions_call` is a URL that functions take for AWS's, such as
+    that of a proxy; else it is the emulator's. Raises `StartError` after 60 seconds.
     """
     port = processes.free_port()
     emulator = Emulator(f"http://127.0.0.1:{port}", directory / "emulator.log")
@@ -44,7 +45,7 @@ def running(directory: Path) -> Iterator[Emulator]:
     command = [str(_PYTHON), "-P", str(Path(__file__).with_name("guarded.py"))]
     try:
         with processes.running(
-            command, log=emulator.log, env=_environment(port, temporary), cwd=temporary
+            command, log=emulator.log, env=_environment(port, temporary, functions_call), cwd=temporary
         ) as process:
             processes.wait_until_ready(
                 process, lambda: _answers(emulator), log=emulator.log, deadline_seconds=60
@@ -71,7 +72,7 @@ def _scratch(directory: Path) -> Path:
     return temporary
 
 
-def _environment(port: int, temporary: Path) -> dict[str, str]:
+def _environment(port: int, temporary: Path, functions_call: str) -> dict[str, str]:
     # Built up from nothing: the workers inherit it, and a PYTHONPATH or an AWS profile of the caller's shell
     # would make functions work here that fail on AWS.
     return {
@@ -93,6 +94,7 @@ def _environment(port: int, temporary: Path) -> dict[str, str]:
         "SFTP_ENABLED": "0",
         "IOT_MTLS_ENABLED": "0",
         "DOCKER_HOST": f"unix://{temporary}/no-docker.sock",
+        **({"AWS_ENDPOINT_URL": functions_call} if functions_call else {}),
     }
 
 

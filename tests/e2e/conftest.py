@@ -25,12 +25,14 @@ from local.system import System
 # What needs no stack, or starts its own.
 ON_THEIR_OWN = {
     "test_add_a_company.py",
+    "test_aws_at_its_worst.py",
     "test_background.py",
     "test_built_layers.py",
     "test_demo_companies.py",
     "test_demo_interrupt.py",
     "test_deployed_over_last_release.py",
     "test_two_stacks.py",
+    "test_waiting_crowd.py",
 }
 
 # An interrupted process is to end what it has started, which takes longer than xdist's ten seconds.

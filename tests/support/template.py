@@ -148,6 +148,9 @@ def _text_or_string(text: str) -> Text | str:
     return Text(text) if _PLACEHOLDER.search(text) else text
 
 
+_NO_VALUE = Reference("AWS::NoValue")
+
+
 @dataclass(frozen=True)
 class Template:
     """template.yaml with its loops expanded, and other functions as Reference, Text and Call."""
@@ -186,8 +189,45 @@ class Template:
 
     def properties(self, name: str, known: Known) -> dict[str, Any]:
         """One resource's properties with every reference resolved. KeyError names what is not known."""
-        resolved: dict[str, Any] = resolve(self.document["Resources"][name]["Properties"], known)
+        properties = self._decided(self.document["Resources"][name]["Properties"], known)
+        resolved: dict[str, Any] = resolve(properties, known)
         return resolved
+
+    def _decided(self, value: Any, known: Known) -> Any:
+        """The value with the branches that conditions choose, and without what has no value."""
+        match value:
+            case Call("If", [condition, yes, no]):
+                return self._decided(yes if self.holds(condition, known) else no, known)
+            case dict():
+                decided = {key: self._decided(inner, known) for key, inner in value.items()}
+                return {key: inner for key, inner in decided.items() if inner != _NO_VALUE}
+            case list():
+                inner = [self._decided(one, known) for one in value]
+                return [one for one in inner if one != _NO_VALUE]
+            case _:
+                return value
+
+    def holds(self, condition: str, known: Known) -> bool:
+        """Whether one of the template's conditions is true for these parameters."""
+        return bool(self._truth(self.document["Conditions"][condition], known))
+
+    def _truth(self, value: Any, known: Known) -> Any:
+        match value:
+            case {"Condition": str(name)}:
+                truth: Any = self.holds(name, known)
+            case Call("Not", [inner]):
+                truth = not self._truth(inner, known)
+            case Call("And", inner):
+                truth = all(self._truth(one, known) for one in inner)
+            case Call("Equals", [one, other]):
+                truth = str(self._truth(one, known)) == str(self._truth(other, known))
+            case Call("Join", [_, Reference() as joined]):
+                truth = known[joined]
+            case Reference():
+                truth = known[value]
+            case _:
+                truth = value
+        return truth
 
     def environment(self, function: str, known: Known) -> dict[str, str]:
         """A function's environment variables, those of Globals included."""
