@@ -44,6 +44,7 @@ def engine() -> Engine:
         callback_seconds=CALLBACK_SECONDS,
         queued=True,
         on_parked=report_parked,
+        max_commits_without_pause=settings.commit_limit,
     )
 
 

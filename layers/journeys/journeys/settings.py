@@ -9,7 +9,7 @@ from conversation.settings import optional_text, text, whole_number
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """Where workflows are kept and for how long once they are over, and how they are woken up."""
+    """Where workflows are kept, for how long once they are over, how they are woken up, and their bound."""
 
     table_name: str
     keep_seconds: int
@@ -17,10 +17,11 @@ class EngineSettings:
     queue_arn: str
     schedule_group: str
     schedule_role_arn: str
+    commit_limit: int
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read WORKFLOW_TABLE, RETENTION_HOURS, RESUME_QUEUE_URL and _ARN, SCHEDULE_GROUP and _ROLE_ARN."""
+        """Read WORKFLOW_TABLE, RETENTION_HOURS, RESUME_QUEUE_URL, RESUME_QUEUE_ARN and the rest of them."""
         return cls(
             table_name=text("WORKFLOW_TABLE"),
             keep_seconds=whole_number("RETENTION_HOURS") * 3600,
@@ -28,6 +29,7 @@ class EngineSettings:
             queue_arn=text("RESUME_QUEUE_ARN"),
             schedule_group=text("SCHEDULE_GROUP"),
             schedule_role_arn=text("SCHEDULE_ROLE_ARN"),
+            commit_limit=whole_number("JOURNEY_COMMIT_LIMIT"),
         )
 
 

@@ -283,6 +283,17 @@ class Draft:
                 thread.trouble = Trouble(crashes, parked=True)
                 thread.trouble.stopped_with(f"{thread.at}: the process has died {crashes} times in a row")
 
+    def park_spinning(self, works: Iterable[Work], commits: int) -> None:
+        """The workflow has gone on and on without a pause: park the threads that have something to do."""
+        for work in list(works):
+            if not isinstance(work, End):
+                thread = self.progress.threads[work.thread]
+                thread.trouble = Trouble(1, parked=True)
+                thread.trouble.stopped_with(
+                    f"{thread.at}: {commits} commits without a pause; if it doesn't loop for ever, raise "
+                    "max_commits_without_pause, then retry"
+                )
+
     def post_outbox(self) -> None:
         """What was sent becomes one of the events that are kept."""
         if self.outbox:

@@ -228,6 +228,7 @@ class Progress:
     ends_at: float | None = None  # the end of its life, in seconds since the epoch
     timer: float | None = None  # the wake-up that the scheduler keeps, or may keep: UNKNOWN
     look: bool = False  # posted to the one who runs it: what an Observation looks for may have happened
+    rested: int = 0  # the version with which it last had nothing to do for a while
 
     def remember(self, event_id: str, output: Any) -> None:
         """Keep an event's output for a repeat of its event_id, within the bounds above."""
@@ -305,6 +306,8 @@ class Progress:
             stored["timer"] = self.timer
         if self.look:
             stored["look"] = True
+        if self.rested:
+            stored["rested"] = f"{self.rested:012}"  # of fixed width, as a thread's `since`
         return to_json(stored).decode()
 
     @classmethod
@@ -335,6 +338,7 @@ class Progress:
             ends_at=_number(stored.get("endsAt")),
             timer=_number(stored.get("timer")),
             look=stored.get("look", False),
+            rested=int(stored.get("rested", 0)),
         )
 
 

@@ -152,6 +152,9 @@ class Engine(_Sessions):
 
     on_parked: called with the id of a workflow that has become PARKED, and the names of the statements that
     its threads are at, by whoever has seen it park.
+
+    max_commits_without_pause: a workflow that has committed so often since it last waited, for an event or
+    for a second, is PARKED: most likely it loops for ever.
     """
 
     def __init__(
@@ -167,18 +170,15 @@ class Engine(_Sessions):
         parallel: int = 32,
         queued: bool = False,
         on_parked: Callable[[str, tuple[str, ...]], object] | None = None,
+        max_commits_without_pause: int = 1_000_000,
     ) -> None:
+        if max_commits_without_pause < 1:
+            raise ValueError("max_commits_without_pause must be a number above zero")
         self._callback_seconds = callback_seconds
         self._executor = ThreadPoolExecutor(parallel, thread_name_prefix="stepmark")
+        clock, budget, bound = clock or SystemClock(), budget or Budget(), max_commits_without_pause
         runtime = Runtime(
-            store,
-            scheduler,
-            clock or SystemClock(),
-            self._executor,
-            lease_seconds,
-            budget or Budget(),
-            queued,
-            on_parked,
+            store, scheduler, clock, self._executor, lease_seconds, budget, queued, on_parked, bound
         )
         super().__init__(workflows, runtime)
 

@@ -72,7 +72,8 @@ class Runtime:
     lease_seconds: float
     budget: Budget
     queued: bool
-    on_parked: Callable[[str, tuple[str, ...]], object] | None = None
+    on_parked: Callable[[str, tuple[str, ...]], object] | None
+    max_commits_without_pause: int
 
     def tell_parked(self, before: Status, record: Record, at: tuple[str, ...]) -> None:
         """Call the hook once a workflow has become PARKED; what it raises must not stop anything."""

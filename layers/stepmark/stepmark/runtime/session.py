@@ -54,6 +54,7 @@ if TYPE_CHECKING:
 
 MAX_CRASHES = 20  # in a row, of whoever runs a workflow, before its steps are parked
 MAILBOX_SECONDS = 0.5  # how often a session that only waits for long steps looks for new events
+PAUSE_SECONDS = 1.0  # a timer that is nearer is no pause
 
 
 class Session:
@@ -195,16 +196,28 @@ class Session:
         while True:
             work, self._planned = self._planned or self._next(self.clock.now()), None
             if work is not None:
-                if self.ledger.held or not (work.needs_lease or self.contended):
-                    self._perform(work)
-                else:
+                if (work.needs_lease or self.contended) and not self.ledger.held:
                     self.claim()
+                elif self._spins(work):
+                    self._park_spinning()
+                else:
+                    self._perform(work)
             elif self.flights:
                 self._await_flights()
             elif self.ledger.held or self.draft.unsaved:
                 self._commit()
             if not (self.ledger.held or self.draft.unsaved):
                 return
+
+    def _spins(self, work: Work) -> bool:
+        """Whether it has gone on for longer than any workflow should without a pause."""
+        commits = self.ledger.record.version - self.draft.progress.rested
+        return commits >= self.ledger.runtime.max_commits_without_pause and not isinstance(work, End)
+
+    def _park_spinning(self) -> None:
+        commits = self.ledger.record.version - self.draft.progress.rested
+        self.draft.park_spinning(works_of_threads(*self._situation(self.clock.now())), commits)
+        self._commit()
 
     def _perform(self, work: Work) -> None:
         try:
@@ -331,9 +344,11 @@ class Session:
         return Standing(status, due, held, queued)
 
     def _write(self, standing: Standing) -> None:
-        progress = self.draft.progress
+        progress, now = self.draft.progress, self.clock.now()
         if not (standing.held or standing.queued):
-            self.ledger.set_timer(progress, standing.due_at, times_ahead(progress, self.clock.now()))
+            if standing.due_at is None or standing.due_at >= now + PAUSE_SECONDS:
+                progress.rested = self.ledger.next_version
+            self.ledger.set_timer(progress, standing.due_at, times_ahead(progress, now))
         self.ledger.write(self.draft.text, progress, standing)
 
     def _give_up(self, error: RecordTooLarge) -> None:
