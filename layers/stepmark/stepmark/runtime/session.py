@@ -156,6 +156,7 @@ class Session:
         draft.post_outbox()
         standing = self._standing()
         if not (standing.held or standing.queued):
+            self._note_pause(standing.due_at, now)
             self.ledger.note_timer(draft.progress, standing.due_at)
         if not self.ledger.create(draft.text, draft.progress, standing):
             return False
@@ -346,10 +347,13 @@ class Session:
     def _write(self, standing: Standing) -> None:
         progress, now = self.draft.progress, self.clock.now()
         if not (standing.held or standing.queued):
-            if standing.due_at is None or standing.due_at >= now + PAUSE_SECONDS:
-                progress.rested = self.ledger.next_version
+            self._note_pause(standing.due_at, now)
             self.ledger.set_timer(progress, standing.due_at, times_ahead(progress, now))
         self.ledger.write(self.draft.text, progress, standing)
+
+    def _note_pause(self, due_at: float | None, now: float) -> None:
+        if due_at is None or due_at >= now + PAUSE_SECONDS:
+            self.draft.progress.rested = self.ledger.next_version
 
     def _give_up(self, error: RecordTooLarge) -> None:
         """Drop what does not fit into the store, and park the thread that was about to commit it.
