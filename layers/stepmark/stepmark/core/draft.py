@@ -9,7 +9,7 @@ from stepmark.core.record import Awaited, Place, Progress, Status, Teardown, Thr
 from stepmark.core.shape import build
 from stepmark.core.tree import STOPS, Arrival, Started, after, arrive, first_of
 from stepmark.core.values import settle
-from stepmark.core.work import End
+from stepmark.core.work import Deliver, End
 from stepmark.definition.handlers import Handler, Observation, Timeout
 from stepmark.definition.retry import DEFAULT_RETRY
 from stepmark.definition.statements import Wait
@@ -283,8 +283,9 @@ class Draft:
                 thread.trouble = Trouble(crashes, parked=True)
                 thread.trouble.stopped_with(f"{thread.at}: the process has died {crashes} times in a row")
 
-    def park_spinning(self, works: Iterable[Work], commits: int) -> None:
+    def park_spinning(self, works: Iterable[Work], version: int) -> None:
         """The workflow has gone on and on without a pause: park the threads that have something to do."""
+        commits = version - self.progress.rested
         for work in list(works):
             if not isinstance(work, End):
                 thread = self.progress.threads[work.thread]
@@ -300,6 +301,11 @@ class Draft:
             if self.progress.ended is None:
                 self.progress.events += self.outbox
             self.outbox.clear()
+
+    def delivers(self, work: Work | None) -> bool:
+        """Whether a piece of work is the delivery of the event whose sender waits in this call."""
+        delivery = self.delivery
+        return isinstance(work, Deliver) and delivery is not None and delivery.is_of(work.event_id)
 
     def refuse(self, error: Exception) -> None:
         """The sender waits in this call: nothing has changed, and the sender is told why."""

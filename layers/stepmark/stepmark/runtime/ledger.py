@@ -42,6 +42,9 @@ class LeaseLost(Exception):
     """Somebody else has taken the workflow over: what this holder had not committed is dropped."""
 
 
+PAUSE_SECONDS = 1.0  # a timer that is nearer is no pause
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """How much one resume may do before it stops cleanly and leaves the rest to the next.
@@ -131,6 +134,15 @@ class Ledger:
     def next_version(self) -> int:
         """The version that the next commit writes."""
         return self.record.version + 1
+
+    def spins(self, progress: Progress) -> bool:
+        """Whether the workflow has gone on for longer than any should without a pause."""
+        return self.record.version - progress.rested >= self.runtime.max_commits_without_pause
+
+    def note_pause(self, progress: Progress, due_at: float | None, now: float) -> None:
+        """The next commit leaves nothing to be done before `due_at`."""
+        if due_at is None or due_at >= now + PAUSE_SECONDS:
+            progress.rested = self.next_version
 
     def create(self, state: str, progress: Progress, standing: Standing) -> bool:
         """Write the first record; False when the id is taken."""

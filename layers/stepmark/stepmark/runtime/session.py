@@ -54,7 +54,6 @@ if TYPE_CHECKING:
 
 MAX_CRASHES = 20  # in a row, of whoever runs a workflow, before its steps are parked
 MAILBOX_SECONDS = 0.5  # how often a session that only waits for long steps looks for new events
-PAUSE_SECONDS = 1.0  # a timer that is nearer is no pause
 
 
 class Session:
@@ -116,7 +115,7 @@ class Session:
             self.flights.drop_stale(self.draft.progress, self.draft.tree_if_any)
         delivery = self.draft.delivery
         if delivery is not None and delivery.open and not self.over:
-            work = self._first(now, self._delivers)
+            work = self._first(now, self.draft.delivers)
             if work is not None:
                 return work
         work, budget = self._plan(now), self._budget
@@ -127,11 +126,6 @@ class Session:
     def _first(self, now: float, wanted: Callable[[Work], bool]) -> Work | None:
         """What a thread has to do next, if it is of a certain kind."""
         return next(filter(wanted, works_of_threads(*self._situation(now))), None)
-
-    def _delivers(self, work: Work | None) -> bool:
-        """Whether a piece of work is the delivery of the event whose sender waits in this call."""
-        delivery = self.draft.delivery
-        return isinstance(work, Deliver) and delivery is not None and delivery.is_of(work.event_id)
 
     # -- running --------------------------------------------------------------------------------------
 
@@ -156,7 +150,7 @@ class Session:
         draft.post_outbox()
         standing = self._standing()
         if not (standing.held or standing.queued):
-            self._note_pause(standing.due_at, now)
+            self.ledger.note_pause(draft.progress, standing.due_at, now)
             self.ledger.note_timer(draft.progress, standing.due_at)
         if not self.ledger.create(draft.text, draft.progress, standing):
             return False
@@ -169,7 +163,7 @@ class Session:
         """Work until nothing is left or the budget is used up; EventsFull when the event can't be kept."""
         self._planned = work = self._next(self.clock.now())
         delivery = self.draft.delivery
-        if delivery is not None and not delivery.room and not self._delivers(work):
+        if delivery is not None and not delivery.room and not self.draft.delivers(work):
             raise EventsFull(self.workflow_id)
         if work is not None:
             self.drive()
@@ -199,8 +193,10 @@ class Session:
             if work is not None:
                 if (work.needs_lease or self.contended) and not self.ledger.held:
                     self.claim()
-                elif self._spins(work):
-                    self._park_spinning()
+                elif self.ledger.spins(self.draft.progress) and not isinstance(work, End):
+                    works = works_of_threads(*self._situation(self.clock.now()))
+                    self.draft.park_spinning(works, self.ledger.record.version)
+                    self._commit()
                 else:
                     self._perform(work)
             elif self.flights:
@@ -209,16 +205,6 @@ class Session:
                 self._commit()
             if not (self.ledger.held or self.draft.unsaved):
                 return
-
-    def _spins(self, work: Work) -> bool:
-        """Whether it has gone on for longer than any workflow should without a pause."""
-        commits = self.ledger.record.version - self.draft.progress.rested
-        return commits >= self.ledger.runtime.max_commits_without_pause and not isinstance(work, End)
-
-    def _park_spinning(self) -> None:
-        commits = self.ledger.record.version - self.draft.progress.rested
-        self.draft.park_spinning(works_of_threads(*self._situation(self.clock.now())), commits)
-        self._commit()
 
     def _perform(self, work: Work) -> None:
         try:
@@ -347,13 +333,9 @@ class Session:
     def _write(self, standing: Standing) -> None:
         progress, now = self.draft.progress, self.clock.now()
         if not (standing.held or standing.queued):
-            self._note_pause(standing.due_at, now)
+            self.ledger.note_pause(progress, standing.due_at, now)
             self.ledger.set_timer(progress, standing.due_at, times_ahead(progress, now))
         self.ledger.write(self.draft.text, progress, standing)
-
-    def _note_pause(self, due_at: float | None, now: float) -> None:
-        if due_at is None or due_at >= now + PAUSE_SECONDS:
-            self.draft.progress.rested = self.ledger.next_version
 
     def _give_up(self, error: RecordTooLarge) -> None:
         """Drop what does not fit into the store, and park the thread that was about to commit it.
