@@ -82,12 +82,13 @@ down: development ## end what `make up` started
 # --- an AWS account --------------------------------------------------------------------------------------
 
 STACK_NAME := $(or $(STACK),meanwhile)
+# A stack that is not there stops a deployment, unless it is said to be a first one.
+FIRST_ONE := $(if $(filter 1,$(value FIRST)),--first)
 gate: development ## list the journeys under way that a deployment would park; STACK=<name>
-	@$(LOCAL) operations.gate "$(STACK_NAME)"
+	@$(LOCAL) operations.gate "$(STACK_NAME)" $(FIRST_ONE)
 
-deploy: gate sam ## check the journeys under way, build, deploy; STACK=<name>
-	PATH="$$PWD/$(DEVELOPMENT):$$PATH" $(VENVS)/sam/bin/sam build
-	$(VENVS)/sam/bin/sam deploy --stack-name "$(STACK_NAME)"
+deploy: development sam ## check the journeys under way, build, deploy; STACK=<name>, FIRST=1 the first time
+	@PATH="$$PWD/$(DEVELOPMENT):$$PATH" $(LOCAL) operations.deploy "$(STACK_NAME)" $(FIRST_ONE)
 
 .PHONY: gate deploy
 

@@ -1,41 +1,83 @@
-"""`make gate` and `make deploy`: what a deployment would do to the journeys that are under way.
+"""`make gate`: what a deployment would do to the journeys that are under way.
 
-    python -m operations.gate meanwhile    # 0: nothing stands in the way; 1: it would park journeys
+    python -m operations.gate meanwhile            # 0: nothing stands in the way; 1: it would park journeys
+    python -m operations.gate meanwhile --first    # the stack is not there yet
 
-Looks at the workflow table of a deployed stack, in the account and region of the AWS command line, with the
-definitions of this checkout. A stack that is not there yet holds no journeys.
+Looks at the workflow table of a deployed stack, in the account and region that `sam deploy` takes from
+samconfig, with the definitions of this checkout.
 """
 
+from __future__ import annotations
+
+import argparse
+import os
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
-import boto3
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+
+from operations.sam_config import NotConfigured, deployment_of
+
+if TYPE_CHECKING:
+    from operations.sam_config import Deployment
 
 REGISTRY = "journeys.registry:JOURNEYS"
 
 
-def main(stack_name: str) -> int:
+def check(stack_name: str, deployment: Deployment, *, first: bool) -> int:
     """Print the journeys that these definitions would park, with the names that they miss."""
-    table = _workflow_table(stack_name)
-    if table is None:
-        region = boto3.Session().region_name
-        print(f"stack {stack_name} is not in {region}, or has no journeys: nothing to check")
+    outputs = _outputs(stack_name, deployment)
+    if outputs is None:
+        if first:
+            print(f"stack {stack_name} is not in {deployment.where} yet: nothing to check")
+            return 0
+        print(
+            f"stack {stack_name} is not in {deployment.where}: if this is its first deployment, say FIRST=1; "
+            "else samconfig names another region or profile than it was deployed with"
+        )
+        return 1
+    if "WorkflowTableName" not in outputs:
+        print(f"stack {stack_name} in {deployment.where} has no journeys: nothing to check")
         return 0
-    command = ["check", "--all", "--store", f"dynamodb:{table}", REGISTRY]
-    return subprocess.run([sys.executable, "-m", "stepmark", *command], check=False).returncode  # noqa: S603 - its own name
+    command = ["check", "--all", "--store", f"dynamodb:{outputs['WorkflowTableName']}", REGISTRY]
+    environment = dict(os.environ)
+    if deployment.profile:
+        environment["AWS_PROFILE"] = deployment.profile
+    if deployment.region:
+        environment["AWS_DEFAULT_REGION"] = environment["AWS_REGION"] = deployment.region
+    return subprocess.run(  # noqa: S603 - its own name
+        [sys.executable, "-m", "stepmark", *command], check=False, env=environment
+    ).returncode
 
 
-def _workflow_table(stack_name: str) -> str | None:
+def _outputs(stack_name: str, deployment: Deployment) -> dict[str, str] | None:
+    """The stack's outputs, or None when there is no such stack."""
     try:
-        (stack,) = boto3.client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+        (stack,) = (
+            deployment.session().client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
+        )
     except ClientError as error:
         if error.response["Error"]["Code"] == "ValidationError":  # CloudFormation's word for "not found"
             return None
         raise
-    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
-    return outputs.get("WorkflowTableName")
+    return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+
+def main(arguments: list[str]) -> int:
+    """Check the journeys of the stack that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m operations.gate")
+    parser.add_argument("stack")
+    parser.add_argument("--first", action="store_true", help="the stack is not there yet")
+    given = parser.parse_args(arguments)
+    try:
+        return check(given.stack, deployment_of(given.stack), first=given.first)
+    except NotConfigured as error:
+        print(error)
+    except (BotoCoreError, ClientError) as error:  # no credentials, an unknown profile, no right to look
+        print(f"the stack {given.stack} can't be looked at: {error}")
+    return 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(main(sys.argv[1:]))

@@ -168,11 +168,18 @@ def test_a_stack_is_deployed_under_its_name(name: str, given: str, checkout: Che
     else:
         finished = checkout.make("deploy", env={"STACK": name})
     assert finished.returncode == 0, finished.stderr
-    assert checkout.called() == [
-        *("python", "-m", "operations.gate", name),
-        *("sam", "build"),
-        *("sam", "deploy", "--stack-name", name),
-    ]
+    assert checkout.called() == ["python", "-m", "operations.deploy", name]
+
+
+@pytest.mark.parametrize("target", ["gate", "deploy"])
+@pytest.mark.parametrize(
+    ("given", "said"), [("1", ["--first"]), ("", []), ("0", []), ("$(shell touch x)", [])]
+)
+def test_a_first_deployment_is_one_that_is_said_to_be(
+    given: str, said: list[str], target: str, checkout: Checkout
+) -> None:
+    assert checkout.make(target, f"FIRST={given}").returncode == 0
+    assert checkout.called() == ["python", "-m", f"operations.{target}", "meanwhile", *said]
 
 
 @pytest.mark.parametrize("arguments", [[], ["STACK="], ["STACK= "]])
