@@ -90,7 +90,10 @@ gate: development ## list the journeys under way that a deployment would park; S
 deploy: development sam ## check the journeys under way, build, deploy; STACK=<name>, FIRST=1 the first time
 	@PATH="$$PWD/$(DEVELOPMENT):$$PATH" $(LOCAL) operations.deploy "$(STACK_NAME)" $(FIRST_ONE)
 
-.PHONY: gate deploy
+doctor: development ## what works of a deployed stack and what doesn't; STACK=<name>
+	@$(LOCAL) operations.doctor "$(STACK_NAME)"
+
+.PHONY: gate deploy doctor
 
 # --- tests and linters: what CI runs -------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ ON_THEIR_OWN = {
     "test_background.py",
     "test_built_layers.py",
     "test_demo_companies.py",
+    "test_doctor.py",
     "test_demo_interrupt.py",
     "test_deployed_over_last_release.py",
     "test_two_stacks.py",

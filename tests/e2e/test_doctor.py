@@ -1,0 +1,294 @@
+"""`make doctor`: nothing on a healthy stack, and each fault that is made on purpose is found and named."""
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import system as system_module
+from local.companies import CREDENTIALS, Behaviour, Companies, Fault
+from local.emulator.stack import Stack
+from local.emulator.warm_up import warm_up
+from local.ivr import calling
+from local.system import System
+from local.waiting import wait_until
+from operations import doctor
+from operations.doctor import Finding, Patient
+
+# The emulator's account has less concurrency than AWS gives to most.
+PARAMETERS = {"ReadRateLimit": "10"}
+
+
+@dataclass(frozen=True)
+class Clinic:
+    """A healthy stack on the emulator."""
+
+    system: System
+
+    @property
+    def stack(self) -> Stack:
+        return self.system.stack
+
+    @property
+    def companies(self) -> Companies:
+        return self.system.companies
+
+    def client(self, service: str) -> Any:
+        session: Any = self.stack.session
+        return session.client(service, endpoint_url=self.stack.endpoint)
+
+    def patient(self) -> Patient:
+        return Patient.of(self.stack.session, self.stack.name, self.stack.api_url)
+
+    def findings(self) -> list[Finding]:
+        return list(doctor.examine(self.patient()))
+
+    def wrong(self) -> list[Finding]:
+        return [finding for finding in self.findings() if finding.state == "WRONG"]
+
+    def physical(self, logical_id: str) -> str:
+        return self.patient().physical(logical_id)
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+    directory = tmp_path_factory.mktemp("doctor")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        system_module.running(directory, parameters=PARAMETERS) as system,
+    ):
+        # The doctor's own clients take the emulator for AWS, as an operator's shell may.
+        patch.setenv("AWS_ENDPOINT_URL", system.emulator.endpoint)
+        clinic = Clinic(system)
+        with calling(system.stack) as ivr:
+            warm_up(system.stack, system.companies, ivr)
+        queue = clinic.client("sqs").create_queue(QueueName="on-call")["QueueUrl"]
+        arn = clinic.client("sqs").get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])
+        for topic in clinic.patient().of_type("AWS::SNS::Topic").values():
+            clinic.client("sns").subscribe(
+                TopicArn=topic,
+                Protocol="sqs",
+                Endpoint=arn["Attributes"]["QueueArn"],
+                ReturnSubscriptionArn=True,
+            )
+        yield clinic
+
+
+def test_a_healthy_stack_has_nothing(clinic: Clinic) -> None:
+    findings = clinic.findings()
+    assert [finding for finding in findings if finding.state == "WRONG"] == []
+    good = [finding.what for finding in findings if finding.state == "ok"]
+    assert any("an identification ends as NOT_FOUND" in what for what in good)
+    assert "a journey starts and is cancelled" in good
+    assert len(good) >= 18
+
+
+# --- faults: each makes something wrong, and mends it again ------------------------------------------------
+
+
+@contextmanager
+def secret_of(clinic: Clinic, value: str) -> Iterator[None]:
+    manager, arn = clinic.client("secretsmanager"), clinic.stack.outputs["AlphaSecretArn"]
+    manager.put_secret_value(SecretId=arn, SecretString=value)
+    yield
+    manager.put_secret_value(SecretId=arn, SecretString=json.dumps(CREDENTIALS["alpha"]))
+
+
+@contextmanager
+def company_is(clinic: Clinic, behaviour: Behaviour) -> Iterator[None]:
+    clinic.companies.behave("beta", behaviour)
+    yield
+    clinic.companies.behave("beta", Behaviour())
+
+
+@contextmanager
+def mapping_off(clinic: Clinic, function: str) -> Iterator[None]:
+    functions = clinic.client("lambda")
+    found = functions.list_event_source_mappings(FunctionName=clinic.physical(function))
+    [mapping] = [one["UUID"] for one in found["EventSourceMappings"]]
+    functions.update_event_source_mapping(UUID=mapping, Enabled=False)
+    yield
+    functions.update_event_source_mapping(UUID=mapping, Enabled=True)
+
+
+@contextmanager
+def schedule_off(clinic: Clinic) -> Iterator[None]:
+    scheduler, group = clinic.client("scheduler"), clinic.physical("SweepGroup")
+    [name] = [one["Name"] for one in scheduler.list_schedules(GroupName=group)["Schedules"]]
+    whole = scheduler.get_schedule(GroupName=group, Name=name)
+    keep = ("GroupName", "Name", "ScheduleExpression", "FlexibleTimeWindow", "Target")
+    as_it_is = {key: whole[key] for key in keep}
+    scheduler.update_schedule(**as_it_is, State="DISABLED")
+    yield
+    scheduler.update_schedule(**as_it_is, State="ENABLED")
+
+
+@contextmanager
+def message_in(clinic: Clinic, queue: str) -> Iterator[None]:
+    sqs, url = clinic.client("sqs"), clinic.physical(queue)
+    sqs.send_message(QueueUrl=url, MessageBody="{}")
+    yield
+    sqs.purge_queue(QueueUrl=url)
+
+
+@contextmanager
+def nobody_subscribed(clinic: Clinic) -> Iterator[None]:
+    topics, arn = clinic.client("sns"), clinic.physical("NoticeTopic")
+    [one] = topics.list_subscriptions_by_topic(TopicArn=arn)["Subscriptions"]
+    topics.unsubscribe(SubscriptionArn=one["SubscriptionArn"])
+    yield
+    topics.subscribe(
+        TopicArn=arn, Protocol=one["Protocol"], Endpoint=one["Endpoint"], ReturnSubscriptionArn=True
+    )
+
+
+@contextmanager
+def alarm_rings(clinic: Clinic) -> Iterator[None]:
+    name = clinic.physical("ApiErrorsAlarm")
+    watch = clinic.client("cloudwatch")
+    watch.set_alarm_state(AlarmName=name, StateValue="ALARM", StateReason="on purpose")
+    yield
+    watch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="mended")
+
+
+@contextmanager
+def alarm_gone(clinic: Clinic) -> Iterator[None]:
+    name, watch = clinic.physical("SetAttributesErrorsAlarm"), clinic.client("cloudwatch")
+    [alarm] = watch.describe_alarms(AlarmNames=[name])["MetricAlarms"]
+    watch.delete_alarms(AlarmNames=[name])
+    yield
+    keep = (
+        "AlarmName", "Namespace", "MetricName", "Dimensions", "Statistic", "Period", "EvaluationPeriods",
+        "Threshold", "ComparisonOperator", "TreatMissingData",
+    )  # fmt: skip
+    watch.put_metric_alarm(**{key: alarm[key] for key in keep})
+    watch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="mended")
+
+
+@contextmanager
+def kept_for_ever(clinic: Clinic) -> Iterator[None]:
+    logs, group = clinic.client("logs"), clinic.physical("RunJourneyLogGroup")
+    logs.delete_retention_policy(logGroupName=group)
+    yield
+    logs.put_retention_policy(logGroupName=group, retentionInDays=30)
+
+
+@contextmanager
+def parked_journey(clinic: Clinic) -> Iterator[None]:
+    table = clinic.client("dynamodb")
+    key = {"workflowId": {"S": f"c~retention~{uuid.uuid4().hex[:16]}"}}
+    table.put_item(TableName=clinic.physical("WorkflowTable"), Item={**key, "status": {"S": "PARKED"}})
+    yield
+    table.delete_item(TableName=clinic.physical("WorkflowTable"), Key=key)
+
+
+@contextmanager
+def no_key(clinic: Clinic) -> Iterator[None]:
+    """The usage plan no longer has the key, so that it opens nothing."""
+    apis, key = clinic.client("apigateway"), clinic.stack.outputs["ApiKeyId"]
+    [plan] = [one["id"] for one in apis.get_usage_plans()["items"]]
+    apis.delete_usage_plan_key(usagePlanId=plan, keyId=key)
+    yield
+    apis.create_usage_plan_key(usagePlanId=plan, keyId=key, keyType="API_KEY")
+
+
+@contextmanager
+def function_is_broken(clinic: Clinic) -> Iterator[None]:
+    functions, name = clinic.client("lambda"), clinic.physical("StartIdentificationFunction")
+    before = functions.get_function_configuration(FunctionName=name)["Environment"]["Variables"]
+    broken = {**before, "STATE_MACHINE_ARN": before["STATE_MACHINE_ARN"] + "-gone"}
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": broken})
+    yield
+    functions.update_function_configuration(FunctionName=name, Environment={"Variables": before})
+
+
+FAULTS: dict[str, tuple[Callable[[Clinic], Any], str]] = {
+    "a secret that nobody filled": (
+        lambda c: secret_of(c, "{}"),
+        "Alpha's secret is not a JSON object with apiKey",
+    ),
+    "a secret that is not JSON": (lambda c: secret_of(c, "hunter2"), "Alpha's secret is not a JSON object"),
+    "a company that fails": (
+        lambda c: company_is(c, Behaviour(fault=Fault.SERVER_ERROR)),
+        "Beta gives no usable",
+    ),
+    "a company that hangs": (lambda c: company_is(c, Behaviour(latency=30)), "Beta gives no usable answer"),
+    "a stream that calls nobody": (
+        lambda c: mapping_off(c, "NotifyJourneysFunction"),
+        "mapping of NotifyJourneysFunction is Disabl",
+    ),
+    "a queue that calls nobody": (
+        lambda c: mapping_off(c, "RunJourneyFunction"),
+        "mapping of RunJourneyFunction is Disabl",
+    ),
+    "a sweep that is off": (schedule_off, "the sweep's schedule is DISABLED"),
+    "a dead letter": (
+        lambda c: message_in(c, "ResumeDeadLetterQueue"),
+        "1 messages lie in ResumeDeadLetterQueue",
+    ),
+    "a lost change": (lambda c: message_in(c, "LostChangesQueue"), "1 messages lie in LostChangesQueue"),
+    "a topic that nobody hears of": (nobody_subscribed, "nobody hears of NoticeTopic"),
+    "an alarm that rings": (alarm_rings, "alarms ring: "),
+    "an alarm that is gone": (alarm_gone, "1 alarms are gone"),
+    "a log that is kept for ever": (kept_for_ever, "RunJourneyLogGroup is kept for ever"),
+    "a journey that is parked": (parked_journey, "1 journeys are parked"),
+    "a key that opens nothing": (no_key, "POST /conversations answers 403"),
+    "a start that can't start": (function_is_broken, "POST /conversations answers 503"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found_and_nothing_else(fault: str, clinic: Clinic) -> None:
+    make, expected = FAULTS[fault]
+    with make(clinic):
+        found = wait_until(clinic.wrong, seconds=30)
+    assert any(expected in finding.what for finding in found), found
+    assert all(finding.todo for finding in found)
+    # What the fault makes of a call is found with it.
+    of_a_call = ("an identification ends as", "gives no usable answer", "a journey's start answers")
+    others = [finding.what for finding in found if expected not in finding.what]
+    assert [what for what in others if not any(part in what for part in of_a_call)] == []
+    assert wait_until(lambda: not clinic.wrong(), seconds=60)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "expected"),
+    [
+        ("ReadRateLimit", "1000", "1000 calls a second that wait 20 s take 23060 functions at once"),
+        ("LookupReservedConcurrency", "100000", "300000 are reserved of a concurrency of"),
+    ],
+)
+def test_more_than_the_account_has_is_found(
+    parameter: str, value: str, expected: str, clinic: Clinic
+) -> None:
+    patient = clinic.patient()
+    too_much = replace(patient, parameters={**patient.parameters, parameter: value})
+    [finding] = doctor.concurrency(too_much)
+    assert finding.state == "WRONG"
+    assert expected in finding.what
+
+
+def test_the_command_ends_with_what_it_found(
+    clinic: Clinic, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "samconfig.toml").write_text(
+        f'[default.deploy.parameters]\nstack_name = "{clinic.stack.name}"\n'
+        f'region = "{clinic.stack.session.region_name}"\n'
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    arguments = [clinic.stack.name, "--api-url", clinic.stack.api_url]
+    assert doctor.main(arguments) == 0
+    assert capsys.readouterr().out.endswith(f"all is well with {clinic.stack.name}\n")
+    with alarm_rings(clinic):
+        assert doctor.main(arguments) == 1
+    out = capsys.readouterr().out
+    assert "WRONG  alarms ring" in out
+    assert "       -> docs/operations.md" in out
+    assert doctor.main(["nobody"]) == 1
