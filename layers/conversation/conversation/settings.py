@@ -37,6 +37,11 @@ def whole_number(name: str) -> int:
     return int(value)
 
 
+def is_on_lambda() -> bool:
+    """Tell whether this is an execution environment of Lambda, which says in a variable how it was begun."""
+    return bool(optional_text("AWS_LAMBDA_INITIALIZATION_TYPE"))
+
+
 @dataclass(frozen=True, slots=True)
 class StoreSettings:
     """Where conversations are kept."""
