@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader
 from botocore.session import get_session
 
 from conversation import idle, library_logs, timestamps
@@ -100,7 +101,17 @@ _making = threading.Lock()
 
 @cache
 def _session() -> Session:
-    return get_session()
+    session = get_session()
+    session.register_component("data_loader", _OwnServices())
+    return session
+
+
+class _OwnServices(Loader):
+    """Knows which services are called here, where botocore looks into the folders of all four hundred."""
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        del type_name
+        return ["dynamodb", "scheduler", "secretsmanager", "sqs", "stepfunctions"]
 
 
 @cache
