@@ -16,9 +16,8 @@ import json
 import re
 import threading
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote, urlencode, urlsplit
 from weakref import WeakKeyDictionary
 
@@ -89,8 +88,7 @@ transport: ContextVar[Callable[[Request], Awaitable[Answering]] | None] = Contex
 )
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class HttpAnswer(NamedTuple):
     """An answer that came whole and in time, whatever its status."""
 
     status: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from conversation.errors import ConfigurationError
 
@@ -42,8 +41,7 @@ def is_on_lambda() -> bool:
     return bool(optional_text("AWS_LAMBDA_INITIALIZATION_TYPE"))
 
 
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
+class StoreSettings(NamedTuple):
     """Where conversations are kept."""
 
     table_name: str
@@ -54,8 +52,7 @@ class StoreSettings:
         return cls(table_name=text("CONVERSATION_TABLE"))
 
 
-@dataclass(frozen=True, slots=True)
-class StartSettings:
+class StartSettings(NamedTuple):
     """How an identification starts, whom it asks, how long it may take and how long it is kept."""
 
     state_machine_arn: str
@@ -81,8 +78,7 @@ def source() -> str:
     return text("SOURCE")
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSettings:
+class SourceSettings(NamedTuple):
     """Where one company's service is, which secret opens it, and where its token is shared; "": nowhere."""
 
     base_url: str
