@@ -14,8 +14,9 @@ from conversation.api import (
     path_parameter,
     respond,
 )
+from conversation.cold_start import prepare
 from conversation.observability import logger
-from conversation.tracing import tracer
+from conversation.store import connect
 from journeys.api import answers_workflow_errors, event_id, workflow_id_in_path
 from journeys.engines import engine
 from journeys.reporting import about, report
@@ -24,9 +25,10 @@ from journeys.start import start
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+prepare(connect, engine)
+
 
 @logger.inject_lambda_context
-@tracer.capture_lambda_handler(capture_response=False)
 @answers_errors
 @answers_workflow_errors
 def lambda_handler(event: Event, _context: LambdaContext) -> Response:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from conversation import aws
+from conversation.cold_start import prepare
 from conversation.observability import logger
-from conversation.tracing import tracer
 from journeys.notifying import notify
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.batch.types import PartialItemFailureResponse
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+prepare(aws.sqs)
 
 
 class Event(TypedDict):
@@ -20,7 +23,6 @@ class Event(TypedDict):
 
 
 @logger.inject_lambda_context
-@tracer.capture_lambda_handler(capture_response=False)
 def lambda_handler(event: Event, _context: LambdaContext) -> PartialItemFailureResponse:
     """Send one wake-up for each journey; what could not be sent comes again."""
     failed_at = notify(event["Records"])

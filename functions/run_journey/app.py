@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, TypedDict
 
+from conversation.cold_start import prepare
 from conversation.observability import logger
-from conversation.tracing import tracer
+from conversation.store import connect
+from journeys.engines import engine
 from journeys.queue import bring_back
 from journeys.reporting import report_failed
 from journeys.running import run
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 
     from journeys.queue import Message
 
+prepare(connect, engine)
+
 
 class Event(TypedDict):
     """What SQS hands over."""
@@ -25,7 +29,6 @@ class Event(TypedDict):
 
 
 @logger.inject_lambda_context
-@tracer.capture_lambda_handler(capture_response=False)
 def lambda_handler(event: Event, _context: LambdaContext) -> PartialItemFailureResponse:
     """Do what each message asks for; one that fails comes again, the others do not."""
     failures: list[PartialItemFailures] = []

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 from conversation import timestamps
 from conversation.api import Event, Response, answers_errors, conversation_id_in_path, json_object, respond
 from conversation.attributes import check_change
+from conversation.cold_start import prepare
 from conversation.observability import logger
-from conversation.store import conversations
-from conversation.tracing import tracer
+from conversation.store import connect, conversations
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
+prepare(connect)
+
 
 @logger.inject_lambda_context
-@tracer.capture_lambda_handler(capture_response=False)
 @answers_errors
 def lambda_handler(event: Event, _context: LambdaContext) -> Response:
     """Answer 200 with the document as it is after the change."""

@@ -16,16 +16,18 @@ from conversation.api import (
     respond,
 )
 from conversation.attributes import check_initial
+from conversation.cold_start import prepare
 from conversation.errors import InvalidRequest
 from conversation.observability import logger
 from conversation.phone_numbers import MAX_LENGTH, Caller, read_caller
 from conversation.settings import StartSettings
 from conversation.start import StartRequest, start
-from conversation.store import conversations
-from conversation.tracing import tracer
+from conversation.store import connect, conversations
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+prepare(connect, aws.step_functions)
 
 _FIELDS = frozenset({"conversationId", "callerNumber", "attributes"})
 
@@ -36,7 +38,6 @@ def _settings() -> StartSettings:
 
 
 @logger.inject_lambda_context
-@tracer.capture_lambda_handler(capture_response=False)
 @answers_errors
 def lambda_handler(event: Event, _context: LambdaContext) -> Response:
     """Answer 202 the first time and 200 when the same start is repeated."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
+from conversation import aws
+from conversation.cold_start import prepare
 from conversation.observability import logger
-from conversation.tracing import tracer
 from journeys.sweeping import look_at_all, sweep
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
+
+prepare(aws.dynamodb, aws.sqs)
 
 
 class Event(TypedDict):
@@ -30,7 +33,6 @@ class Answer(TypedDict):
 
 
 @logger.inject_lambda_context
-@tracer.capture_lambda_handler(capture_response=False)
 def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
     """Send the wake-ups. Raises QueueUnavailable and StoreUnavailable: the next minute does it."""
     last = None

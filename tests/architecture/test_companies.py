@@ -31,7 +31,7 @@ def test_every_parameter_has_its_place_in_the_console() -> None:
 
 @each_company
 def test_its_secret_asks_for_what_its_module_reads(source: str) -> None:
-    fields = set(import_module(f"conversation.sources.{source}").Secret.model_json_schema()["properties"])
+    fields = set(import_module(f"conversation.sources.{source}").Secret._fields)
     secret: dict[str, Any] = RESOURCES[f"{source.capitalize()}Secret"]["Properties"]
     assert set(re.findall(r'"(\w+)"', secret["Description"])) == fields, (
         f"template.yaml: Credentials of {source.capitalize()} under Mappings have to name {sorted(fields)}"

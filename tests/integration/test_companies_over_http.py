@@ -69,7 +69,9 @@ def test_a_company_that_is_not_there_is_no_answer(source: Source, companies: Com
     nowhere = {f"{source.capitalize()}Url": "http://127.0.0.1:9"}
     with (
         deployed_with(companies, nowhere) as cloud,
-        pytest.raises(SourceUnavailable, match=rf"^{source} could not be reached \(ConnectError\)$"),
+        pytest.raises(
+            SourceUnavailable, match=rf"^{source} could not be reached \(ConnectionRefusedError\)$"
+        ),
     ):
         ask(cloud, source, NUMBER)
 

@@ -79,7 +79,7 @@ def test_nothing_of_a_caller_and_no_credential_is_logged_by_anybody(
     assert {word for word in confidential if word in written} == set()
     assert "lookup ended" in written, "the handler hears what is logged"
     heard = {name.partition(".")[0] for name in everything.loggers}
-    assert {"httpcore", "botocore"} <= heard, "what they log is let through, and tells nothing"
+    assert "botocore" in heard, "what it logs is let through, and tells nothing"
 
 
 def look_everybody_up(cloud: Cloud) -> None:

@@ -37,9 +37,8 @@ def close_connections() -> None:
     """End the connections that lookups keep, which would outlive the companies otherwise."""
 
     async def close() -> None:
-        transport = http_client._connections()
-        http_client._transports.pop(asyncio.get_running_loop())
-        await transport.aclose()
+        http_client._pool().close()
+        await asyncio.sleep(0)  # in which they are closed
 
     http_client.run_within(5, close())
 

@@ -29,7 +29,7 @@ def main() -> None:
             "deadlineAt": deadline,
         }
         try:
-            said = lambda_handler(cast("Any", event), cast("Any", context))["outcome"]
+            said: str = lambda_handler(cast("Any", event), cast("Any", context))["outcome"]
         except Exception as error:  # noqa: BLE001 - the test reads what it was
             said = f"{type(error).__name__}: {error}"
         print(f"answer: {said}", flush=True)

@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from conversation.errors import AttributeReserved, InvalidRequest, RequestTooLarge
 
@@ -84,8 +85,7 @@ def total_bytes(attributes: Mapping[str, str | None]) -> int:
     return sum(len(name.encode()) + len((value or "").encode()) for name, value in attributes.items())
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A change that fits, measured against the attributes that were read.
 
     `before` holds what each touched attribute was (None: absent) and `after` what it becomes. `count_delta`

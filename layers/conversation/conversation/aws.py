@@ -1,22 +1,28 @@
 """Clients for AWS, made once per execution environment, with time-outs that fit inside a telephone call.
 
-botocore is used directly: `boto3.client` costs another 30 ms of every cold start and adds nothing here.
-A client is made at the first call, not at import, so that importing a function touches no credentials.
+botocore is used directly: `boto3.client` costs another 30 ms of every cold start and adds nothing here. All
+clients come from one session: each further session would read botocore's data files again, for 50 ms of a
+core. On Lambda a client is made where its function is imported (`conversation.cold_start`), elsewhere at the
+first call, so that importing a function touches neither credentials nor the network.
 """
 
 from __future__ import annotations
 
+import threading
+from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.loaders import Loader
+from botocore.session import get_session
 
-from conversation import library_logs
+from conversation import idle, library_logs, timestamps
 
 if TYPE_CHECKING:
-    from botocore.exceptions import BotoCoreError
+    from botocore.client import BaseClient
+    from botocore.session import Session
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_scheduler import EventBridgeSchedulerClient
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -36,9 +42,17 @@ CONFIG = Config(
     max_pool_connections=50,
 )
 # StartExecution of an Express machine is not idempotent, so the SDK does not repeat it; and 503 with
-# Retry-After, which the IVR repeats, is better than a start that takes longer than its claim lasts.
-_START_CONFIG = CONFIG.merge(Config(retries={"total_max_attempts": 1, "mode": "standard"}))
-STEP_FUNCTIONS_SECONDS = _CONNECT_SECONDS + _READ_SECONDS
+# Retry-After, which the IVR repeats, is better than a start that takes longer than its claim lasts. It is
+# repeated in one case, which its caller sees to: a kept connection was closed before any answer came. That is
+# noticed at once or not at all, so that half a second for it and a whole try after it make the 2.5 s.
+# Connecting has half a second: a first packet that is lost is sent again after a whole one (RFC 6298), in
+# either case too late.
+_START_CONNECT_SECONDS = 0.5
+_START_CONFIG = CONFIG.merge(
+    Config(connect_timeout=_START_CONNECT_SECONDS, retries={"total_max_attempts": 1, "mode": "standard"})
+)
+CLOSED_WITHIN_SECONDS = 0.5
+STEP_FUNCTIONS_SECONDS = CLOSED_WITHIN_SECONDS + _START_CONNECT_SECONDS + _READ_SECONDS
 
 
 def reason(error: ClientError | BotoCoreError) -> str:
@@ -46,34 +60,86 @@ def reason(error: ClientError | BotoCoreError) -> str:
     return error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
 
 
+def connect(client: DynamoDBClient, table: str, key: str) -> None:
+    """Read an item that is not there, so that the next call finds its connection and all it needs prepared.
+
+        connect(dynamodb(), "Conversations", "conversationId")
+
+    A tenth of a second of a core at the first TLS connection, most of it for certificates; half a read unit.
+    Whatever fails will fail again, for whoever needs an answer.
+    """
+    with suppress(ClientError, BotoCoreError):
+        client.get_item(TableName=table, Key={key: {"S": "-"}}, ProjectionExpression=key)
+
+
+def make_client(service: str, config: Config = CONFIG) -> Any:
+    """Make a client of the environment's session that trusts no connection for long.
+
+    make_client("dynamodb", CONFIG.merge(Config(read_timeout=0.7)))
+    """
+    with _making:
+        client: BaseClient = _session().create_client(service, config=config)
+    used_at = timestamps.now()
+
+    def drop_what_was_idle(**_request: object) -> None:
+        nonlocal used_at
+        if not idle.is_trusted(used_at):
+            client.close()
+        used_at = timestamps.now()
+
+    def drop_all_when_one_failed(*, exception: Exception | None, **_response: object) -> None:
+        if exception is not None:
+            client.close()
+
+    client.meta.events.register("request-created", drop_what_was_idle)
+    client.meta.events.register("response-received", drop_all_when_one_failed)
+    return client
+
+
+# A session makes one client at a time.
+_making = threading.Lock()
+
+
+@cache
+def _session() -> Session:
+    session = get_session()
+    session.register_component("data_loader", _OwnServices())
+    return session
+
+
+class _OwnServices(Loader):
+    """Knows which services are called here, where botocore looks into the folders of all four hundred."""
+
+    def list_available_services(self, type_name: str) -> list[str]:
+        del type_name
+        return ["dynamodb", "scheduler", "secretsmanager", "sqs", "stepfunctions"]
+
+
 @cache
 def dynamodb() -> DynamoDBClient:
     """Return the DynamoDB client of this execution environment."""
-    return cast("DynamoDBClient", botocore.session.get_session().create_client("dynamodb", config=CONFIG))
+    return cast("DynamoDBClient", make_client("dynamodb"))
 
 
 @cache
 def step_functions() -> SFNClient:
     """Return the Step Functions client of this execution environment."""
-    client = botocore.session.get_session().create_client("stepfunctions", config=_START_CONFIG)
-    return cast("SFNClient", client)
+    return cast("SFNClient", make_client("stepfunctions", _START_CONFIG))
 
 
 @cache
 def secrets_manager() -> SecretsManagerClient:
     """Return the Secrets Manager client of this execution environment."""
-    client = botocore.session.get_session().create_client("secretsmanager", config=CONFIG)
-    return cast("SecretsManagerClient", client)
+    return cast("SecretsManagerClient", make_client("secretsmanager"))
 
 
 @cache
 def sqs() -> SQSClient:
     """Return the SQS client of this execution environment."""
-    return cast("SQSClient", botocore.session.get_session().create_client("sqs", config=CONFIG))
+    return cast("SQSClient", make_client("sqs"))
 
 
 @cache
 def schedules() -> EventBridgeSchedulerClient:
     """Return the EventBridge Scheduler client of this execution environment."""
-    client = botocore.session.get_session().create_client("scheduler", config=CONFIG)
-    return cast("EventBridgeSchedulerClient", client)
+    return cast("EventBridgeSchedulerClient", make_client("scheduler"))

@@ -3,6 +3,8 @@
 An answer is taken as it was sent. It is asked for without a content encoding and refused with one, since
 three kilobytes of nested compression unpack to gigabytes; its bytes are counted as they come; and whoever
 waits stops waiting when the time is over, whatever the event loop is doing by then.
+
+Why no larger library does this: docs/decisions/http-client.md.
 """
 
 from __future__ import annotations
@@ -12,38 +14,38 @@ import base64
 import codecs
 import json
 import re
-import ssl
 import threading
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import quote, urlencode, urlsplit
 from weakref import WeakKeyDictionary
 
-import httpx
+import h11
 
 from conversation import library_logs
+from conversation.connections import ConnectTimeout, Origin, Pool, Request, tls
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
 library_logs.silence()
 
 MAX_ANSWER_BYTES = 256 * 1024
-# What requests go through in place of the connections of their event loop; for an httpx.MockTransport.
-transport: ContextVar[httpx.AsyncBaseTransport | None] = ContextVar("transport", default=None)
-_CONNECT_SECONDS = 1.5
 # How much later than its time-out the event loop may be before it counts as stuck.
 _GRACE_SECONDS = 0.25
 # An integer with more digits is read as a float: converting it is quadratic, and Python refuses over 4,300.
 _MAX_DIGITS = 400
+_PORTS = {"http": 80, "https": 443}
+# What may stand in a path as it is; all else is escaped.
+_IN_A_PATH = "/%:@!$&'()*+,;=~"
 _BEFORE_JSON = re.compile(rb"(?:" + codecs.BOM_UTF8 + rb"|[ \t\r\n])*")
 
 
 class HttpError(Exception):
     """No answer that can be used. The message follows a service's name and tells nothing of what was sent.
 
-    `kind` is the name of what the library raised, such as `ReadTimeout`; empty where it raised nothing.
+    `kind` is the name of what was raised, such as `ConnectionRefusedError`; empty where nothing was.
     """
 
     def __init__(self, message: str, kind: str = "") -> None:
@@ -67,8 +69,26 @@ class Unacceptable(HttpError):
     """An answer came that is too large, or compressed."""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpAnswer:
+class Answering(Protocol):
+    """An answer that has begun to come."""
+
+    status: int
+    headers: Sequence[tuple[bytes, bytes]]
+
+    def pieces(self) -> AsyncIterator[bytes]:
+        """Read the body as it comes."""
+
+    async def release(self) -> None:
+        """End it, however much of it was read."""
+
+
+# What requests go through in place of the connections of their event loop.
+transport: ContextVar[Callable[[Request], Awaitable[Answering]] | None] = ContextVar(
+    "transport", default=None
+)
+
+
+class HttpAnswer(NamedTuple):
     """An answer that came whole and in time, whatever its status."""
 
     status: int
@@ -97,60 +117,92 @@ async def send(
     json: Mapping[str, str] | None = None,
     form: Mapping[str, str] | None = None,
     auth: tuple[str, str] | None = None,
+    alone: bool = False,
 ) -> HttpAnswer:
     """Send one request and read the whole answer; to be run by `run_within`, which bounds the time.
 
         await send("GET", "https://alpha.example/customers", params={"phone": "+33612345678"})
 
     `auth` is a user and a password for HTTP Basic. Nothing is kept between two requests but the connection:
-    no cookies. Redirects are not followed: they would carry the credentials elsewhere. Raises HttpError.
+    no cookies. Redirects are not followed: they would carry the credentials elsewhere.
+
+    Whatever is sent has to be safe to send twice: when a kept connection stays silent, the request goes out
+    once more on a new one, and the service may have done already what it asks. `alone` is for what must not
+    be on its way twice at once: the first is given up before the second is sent. Raises HttpError.
     """
     try:
-        request = httpx.Request(
-            method,
-            url,
-            params=params,
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "User-Agent": "meanwhile",
-                **({"Authorization": _basic(*auth)} if auth else {}),
-                **(headers or {}),
-            },
-            json=json,
-            data=form,
-            # `run_within` bounds the whole; a connection that is not there after this long will not come.
-            extensions={"timeout": {"connect": _CONNECT_SECONDS, "read": None, "write": None, "pool": None}},
+        request = _request(
+            method, url, params, dict(headers or {}), document=json, form=form, auth=auth, alone=alone
         )
-    except (httpx.InvalidURL, ValueError):
+    except (h11.LocalProtocolError, ValueError):
         raise CannotBeSent("was not asked: its URL or credentials cannot be sent") from None
     try:
-        response = await (transport.get() or _connections()).handle_async_request(request)
+        answering = await (transport.get() or _pool().ask)(request)
         try:
-            return HttpAnswer(response.status_code, await _read(response))
+            return HttpAnswer(answering.status, await _read(answering))
         finally:
-            await response.aclose()
-    except httpx.TimeoutException as error:
+            await answering.release()
+    except ConnectTimeout as error:
         kind = type(error).__name__
         raise TimedOut(f"timed out ({kind})", kind) from None
-    except httpx.UnsupportedProtocol:
-        raise CannotBeSent("was not asked: its URL or credentials cannot be sent") from None
-    except (httpx.HTTPError, ssl.SSLError) as error:
+    except (OSError, h11.RemoteProtocolError) as error:
         kind = type(error).__name__
         raise Unreachable(f"could not be reached ({kind})", kind) from None
 
 
-async def _read(response: httpx.Response) -> bytes:
-    encodings = ",".join(response.headers.get_list("content-encoding")).split(",")
-    if {encoding.strip().lower() for encoding in encodings} - {"", "identity"}:
+def _request(
+    method: str,
+    url: str,
+    params: Mapping[str, str] | None,
+    headers: dict[str, str],
+    *,
+    document: Mapping[str, str] | None,
+    form: Mapping[str, str] | None,
+    auth: tuple[str, str] | None,
+    alone: bool,
+) -> Request:
+    """Make a request. Raises ValueError or h11.LocalProtocolError for what cannot be sent."""
+    parts = urlsplit(url)
+    host = (parts.hostname or "").encode("ascii" if url.isascii() else "idna").decode()
+    if not host:
+        raise ValueError("no host")
+    origin = Origin(parts.scheme == "https", host, parts.port or _PORTS[parts.scheme])
+    body = b""
+    if document is not None:
+        body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        headers["Content-Type"] = "application/json"
+    elif form is not None:
+        body = urlencode(form).encode()
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    if body:
+        headers["Content-Length"] = str(len(body))
+    if auth:
+        headers["Authorization"] = _basic(*auth)
+    literal = f"[{host}]" if ":" in host else host
+    common = {
+        "Host": literal if origin.port == _PORTS[parts.scheme] else f"{literal}:{origin.port}",
+        "Accept": "application/json",
+        "Accept-Encoding": "identity",
+        "User-Agent": "meanwhile",
+    }
+    query = urlencode(params or {}) or parts.query
+    target = (quote(parts.path, safe=_IN_A_PATH) or "/") + (f"?{query}" if query else "")
+    head = h11.Request(method=method, target=target, headers=list({**common, **headers}.items()))
+    return Request(origin, head, body, alone)
+
+
+async def _read(answering: Answering) -> bytes:
+    def all_of(name: bytes) -> str:
+        return ",".join(value.decode("latin-1") for key, value in answering.headers if key.lower() == name)
+
+    if {encoding.strip().lower() for encoding in all_of(b"content-encoding").split(",")} - {"", "identity"}:
         raise Unacceptable("answered in a content encoding that it was not asked for")
-    length = response.headers.get("content-length", "")
+    length = all_of(b"content-length")
     if length.isdecimal() and int(length) > MAX_ANSWER_BYTES:
         raise Unacceptable(f"answered with more than {MAX_ANSWER_BYTES:,} bytes")
     body = bytearray()
-    # The stream itself: the response's own iterators unpack, or keep a second copy.
-    async for chunk in response.stream:  # type: ignore[union-attr]
-        body += chunk
+    async for piece in answering.pieces():
+        body += piece
         if len(body) > MAX_ANSWER_BYTES:
             raise Unacceptable(f"answered with more than {MAX_ANSWER_BYTES:,} bytes")
     return bytes(body)
@@ -195,15 +247,23 @@ async def _end() -> None:
     loop = asyncio.get_running_loop()
     while others := asyncio.all_tasks() - {asyncio.current_task()}:
         await asyncio.wait(others)
-    if loop in _transports:
-        await _transports.pop(loop).aclose()
+    if loop in _pools:
+        _pools.pop(loop).close()
+        await asyncio.sleep(0)  # in which they are closed
     loop.stop()
+
+
+def prepare(url: str) -> None:
+    """Have ready what a first request to that URL would wait for, but for the connection itself."""
+    _loop()
+    if url.startswith("https:"):
+        tls()
 
 
 # Connections outlive an invocation only if their event loop does. It runs in a thread of its own: Lambda
 # freezes it between invocations together with everything else.
 _loop_lock = threading.Lock()
-_transports: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx.AsyncBaseTransport] = WeakKeyDictionary()
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, Pool] = WeakKeyDictionary()
 
 
 def _loop() -> asyncio.AbstractEventLoop:
@@ -223,15 +283,6 @@ def _running_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def _connections() -> httpx.AsyncBaseTransport:
-    """Return the connection pool of the running loop.
-
-    The transport and not the client of httpx: that one keeps cookies, unpacks, and logs URLs.
-    """
-    loop = asyncio.get_running_loop()
-    if loop not in _transports:
-        _transports[loop] = httpx.AsyncHTTPTransport(
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=20, keepalive_expiry=60),
-            trust_env=False,
-        )
-    return _transports[loop]
+def _pool() -> Pool:
+    """Return the connections of the running loop."""
+    return _pools.setdefault(asyncio.get_running_loop(), Pool())

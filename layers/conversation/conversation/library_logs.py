@@ -1,16 +1,17 @@
 """What libraries log of their work is kept out of every log: it holds callers' numbers, secrets and tokens.
 
-httpx and its successor log whole URLs at INFO, httpcore headers at DEBUG, botocore the bodies of requests and
-answers, Secrets Manager's among them. A level on a library's logger keeps that out until somebody sets the
-level of one further down (`httpcore.http11`, `botocore.parsers`); so whatever they log below WARNING loses
-its text where records are made, before any handler sees it.
+urllib3 logs paths at DEBUG, botocore the bodies of requests and answers, Secrets Manager's among them, and
+httpx and its successor, which a company's module may bring, whole URLs at INFO. A level on a library's logger
+keeps that out until somebody sets the level of one further down (`urllib3.connectionpool`,
+`botocore.parsers`); so whatever they log below WARNING loses its text where records are made, before any
+handler sees it.
 """
 
 import logging
 from typing import Any
 
 LIBRARIES = frozenset({
-    "asyncio", "aws_xray_sdk", "boto3", "botocore", "h11", "h2", "hpack", "httpcore", "httpcore2", "httpx",
+    "asyncio", "boto3", "botocore", "h11", "h2", "hpack", "httpcore", "httpcore2", "httpx",
     "httpx2", "urllib3",
 })  # fmt: skip
 WITHHELD = "withheld, it may hold a caller's number or a credential"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import phonenumbers
 from phonenumbers import CountryCodeSource, PhoneNumber, PhoneNumberFormat, PhoneNumberType, ValidationResult
@@ -89,8 +88,7 @@ _MEXICO = 52
 _FORMER_MEXICAN_MOBILES = range(10_000_000_000, 20_000_000_000)
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """Who calls, as far as the number says.
 
     number: E.164, or None and then `reason` is WITHHELD_NUMBER or UNUSABLE_NUMBER. verification: what the

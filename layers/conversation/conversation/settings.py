@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 from conversation.errors import ConfigurationError
 
@@ -37,8 +36,12 @@ def whole_number(name: str) -> int:
     return int(value)
 
 
-@dataclass(frozen=True, slots=True)
-class StoreSettings:
+def is_on_lambda() -> bool:
+    """Tell whether this is an execution environment of Lambda, which says in a variable how it was begun."""
+    return bool(optional_text("AWS_LAMBDA_INITIALIZATION_TYPE"))
+
+
+class StoreSettings(NamedTuple):
     """Where conversations are kept."""
 
     table_name: str
@@ -49,8 +52,7 @@ class StoreSettings:
         return cls(table_name=text("CONVERSATION_TABLE"))
 
 
-@dataclass(frozen=True, slots=True)
-class StartSettings:
+class StartSettings(NamedTuple):
     """How an identification starts, whom it asks, how long it may take and how long it is kept."""
 
     state_machine_arn: str
@@ -76,8 +78,7 @@ def source() -> str:
     return text("SOURCE")
 
 
-@dataclass(frozen=True, slots=True)
-class SourceSettings:
+class SourceSettings(NamedTuple):
     """Where one company's service is, which secret opens it, and where its token is shared; "": nowhere."""
 
     base_url: str

@@ -17,9 +17,9 @@ import json
 import secrets
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -42,8 +42,7 @@ _MAX_START = timedelta(seconds=aws.STEP_FUNCTIONS_SECONDS)
 _POLL_SECONDS = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class StartRequest:
+class StartRequest(NamedTuple):
     """A request to identify a caller."""
 
     conversation_id: str
@@ -51,8 +50,7 @@ class StartRequest:
     attributes: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
+class Started(NamedTuple):
     """The conversation, and whether this very request set it going."""
 
     conversation: Conversation

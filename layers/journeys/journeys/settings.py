@@ -1,14 +1,12 @@
 """What the template hands to the functions behind journeys."""
 
-from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from conversation.errors import ConfigurationError
 from conversation.settings import optional_text, text, whole_number
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
+class EngineSettings(NamedTuple):
     """Where workflows are kept, for how long once they are over, how they are woken up, and their bound."""
 
     table_name: str
@@ -33,8 +31,7 @@ class EngineSettings:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class QueueSettings:
+class QueueSettings(NamedTuple):
     """Where wake-ups are sent."""
 
     queue_url: str
@@ -45,8 +42,7 @@ class QueueSettings:
         return cls(queue_url=text("RESUME_QUEUE_URL"))
 
 
-@dataclass(frozen=True, slots=True)
-class CrmSettings:
+class CrmSettings(NamedTuple):
     """Where the CRM takes notes; an empty URL: there is none."""
 
     url: str
@@ -57,8 +53,7 @@ class CrmSettings:
         return cls(url=optional_text("CRM_URL").rstrip("/"))
 
 
-@dataclass(frozen=True, slots=True)
-class JourneySettings:
+class JourneySettings(NamedTuple):
     """For how many hours a journey may go on after its start; 0: for as long as its conversation is kept."""
 
     hours: int
@@ -69,8 +64,7 @@ class JourneySettings:
         return cls(hours=0 if text("JOURNEY_HOURS") == "0" else whole_number("JOURNEY_HOURS"))
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionSettings:
+class RetentionSettings(NamedTuple):
     """The offers that the journey `retention` may make, the first of them unless the client names another."""
 
     offers: tuple[str, ...]
@@ -84,8 +78,7 @@ class RetentionSettings:
         return cls(offers)
 
 
-@dataclass(frozen=True, slots=True)
-class SweepSettings:
+class SweepSettings(NamedTuple):
     """Where workflows are kept."""
 
     table_name: str

@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from conversation.sources.client import Answer, Credentials
-from conversation.sources.records import Customer, CustomerId, Segment, Text, find_caller
+from conversation.sources.records import Customer, find_caller
 
 if TYPE_CHECKING:
     from conversation.sources.client import SourceClient
     from conversation.sources.identity import Identity
+    from conversation.sources.records import Record
 
 
-class Secret(Credentials):
+class Secret(NamedTuple):
     """The credentials in Secrets Manager."""
 
     apiKey: str  # noqa: N815 - the secret's own name
-
-
-class Record(Answer):
-    """One entry of the answer; `tier` is standard, gold or vip."""
-
-    id: CustomerId
-    first_name: Text = ""
-    last_name: Text = ""
-    tier: Segment = ""
 
 
 async def look_up(client: SourceClient, secret: Secret, number: str) -> Identity | None:
@@ -37,6 +28,8 @@ async def look_up(client: SourceClient, secret: Secret, number: str) -> Identity
     return find_caller(client, number, ((str(i), one) for i, one in enumerate(records)), "phone", _read)
 
 
-def _read(record: object) -> Customer:
-    read = Record.model_validate(record)
-    return Customer(read.id, read.first_name, read.last_name, read.tier)
+def _read(record: Record) -> Customer:
+    """Read one entry of the answer; `tier` is standard, gold or vip."""
+    return Customer(
+        record.id("id"), record.text("first_name"), record.text("last_name"), record.segment("tier")
+    )

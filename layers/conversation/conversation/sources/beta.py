@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import BeforeValidator
+from typing import TYPE_CHECKING, NamedTuple
 
 from conversation.sources.advisory import whole_number
-from conversation.sources.client import Answer, Credentials
-from conversation.sources.records import Customer, CustomerId, Text, find_caller
+from conversation.sources.records import Customer, find_caller
 
 if TYPE_CHECKING:
     from conversation.sources.client import SourceClient
     from conversation.sources.identity import Identity
+    from conversation.sources.records import Record
 
 
-class Secret(Credentials):
+class Secret(NamedTuple):
     """The credentials in Secrets Manager."""
 
     username: str
     password: str
-
-
-class Name(Answer):
-    """A contact's name."""
-
-    given: Text = ""
-    family: Text = ""
-
-
-class Record(Answer):
-    """One entry of the answer. A `vip` that is not a bool makes nobody a vip, and loses nobody."""
-
-    contactId: CustomerId  # noqa: N815 - beta's own name
-    name: Annotated[Name, BeforeValidator(lambda name: {} if name is None else name)] = Name()
-    vip: Annotated[bool, BeforeValidator(lambda vip: vip is True)] = False
 
 
 async def look_up(client: SourceClient, secret: Secret, number: str) -> Identity | None:
@@ -63,6 +46,8 @@ async def look_up(client: SourceClient, secret: Secret, number: str) -> Identity
     )
 
 
-def _read(record: object) -> Customer:
-    read = Record.model_validate(record)
-    return Customer(read.contactId, read.name.given, read.name.family, "vip" if read.vip else "standard")
+def _read(record: Record) -> Customer:
+    """Read one entry of the answer. A `vip` that is not a bool makes nobody a vip, and loses nobody."""
+    name = record.part("name")
+    segment = "vip" if record.fields.get("vip") is True else "standard"
+    return Customer(record.id("contactId"), name.text("given"), name.text("family"), segment)

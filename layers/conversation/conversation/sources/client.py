@@ -16,8 +16,6 @@ from collections import Counter
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, field_validator
-
 from conversation import http_client
 from conversation.errors import SourceUnavailable
 from conversation.http_client import HttpAnswer, HttpError, TimedOut, Unreachable
@@ -28,28 +26,7 @@ if TYPE_CHECKING:
 RETRY_AFTER_SECONDS = 0.1
 # What a second try, a moment later, may mend. A 429 or a time-out it would only make worse.
 _WORTH_A_RETRY = frozenset({500, 502, 503, 504})
-# What comes along with a copied credential: white space of any kind, byte-order marks, invisible spaces.
-_AROUND_A_CREDENTIAL = re.compile(r"^[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060]+$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-
-
-class Answer(BaseModel):
-    """A part of a company's answer: types must be right, fields that nobody asked for may be there."""
-
-    # Without the input: a validation error is logged, and the input is a customer.
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
-
-
-class Credentials(Answer):
-    """What a company's secret holds: strings, without the white space around them."""
-
-    @field_validator("*")
-    @classmethod
-    def _trimmed(cls, text: str) -> str:
-        trimmed = _AROUND_A_CREDENTIAL.sub("", text)
-        if not trimmed:
-            raise ValueError("is empty")
-        return trimmed
 
 
 class CredentialsRefused(SourceUnavailable):
@@ -90,10 +67,12 @@ class SourceClient:
         json: Mapping[str, str] | None = None,
         form: Mapping[str, str] | None = None,
         auth: tuple[str, str] | None = None,
+        alone: bool = False,
     ) -> HttpAnswer:
-        """Send a request that changes nothing over there, once more if it failed in a way that may pass.
+        """Send a request that may be done twice over there, once more if it failed in a way that may pass.
 
-        Raises SourceUnavailable when no whole answer came.
+        `alone` is for what must not be on its way twice at once, such as a token whose grant ends another's
+        life. Raises SourceUnavailable when no whole answer came.
         """
 
         def send() -> Coroutine[Any, Any, HttpAnswer]:
@@ -105,6 +84,7 @@ class SourceClient:
                 json=json,
                 form=form,
                 auth=auth,
+                alone=alone,
             )
 
         try:
@@ -112,7 +92,7 @@ class SourceClient:
             if answer.status not in _WORTH_A_RETRY:
                 return answer
         except Unreachable:
-            pass  # refused, reset, garbled, or a kept connection that died while the function was frozen
+            pass  # refused, reset or garbled
         except HttpError as error:
             raise self.unavailable(str(error)) from None
         await asyncio.sleep(self._retry_after_seconds)

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import NamedTuple, cast
 
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
-from pydantic import ValidationError
 
 from conversation import aws
 from conversation.errors import SourceUnavailable
 from conversation.observability import logger
 
-if TYPE_CHECKING:
-    from conversation.sources.client import Credentials
-
 _LIFETIME_SECONDS = 300
 # How soon a secret is read again that could not be read, or that the company has refused.
 _AGAIN_AFTER_SECONDS = 10
+# What comes along with a copied credential: white space of any kind, byte-order marks, invisible spaces.
+_AROUND_A_CREDENTIAL = re.compile(r"^[\s\ufeff\u200b\u2060]+|[\s\ufeff\u200b\u2060]+$")
 _THROTTLED_OR_BROKEN = frozenset({429, *range(500, 600)})
 _PASSING = frozenset({
     "InternalFailure", "InternalServiceError", "LimitExceededException", "PriorRequestNotComplete",
@@ -32,7 +32,7 @@ _PASSING = frozenset({
 
 @dataclass
 class _Known:
-    credentials: Credentials
+    credentials: NamedTuple
     read_at: float
     read_again_at: float
 
@@ -46,7 +46,7 @@ def forget() -> None:
     _known.clear()
 
 
-async def read[Secret: Credentials](
+async def read[Secret: NamedTuple](
     source: str, secret_id: str, secret_type: type[Secret], *, refused: bool = False
 ) -> Secret:
     """Read a company's credentials: from memory for five minutes, then from Secrets Manager.
@@ -74,10 +74,10 @@ async def read[Secret: Credentials](
             return cast("Secret", known.credentials)
         _known.pop((source, secret_id), None)
         raise SourceUnavailable(f"the secret of {source} cannot be read") from error
-    credentials = _parse(text, secret_type) or await asyncio.to_thread(_previous, secret_id, secret_type)
+    credentials = parse(text, secret_type) or await asyncio.to_thread(_previous, secret_id, secret_type)
     if credentials is None:
         _known.pop((source, secret_id), None)
-        fields = ", ".join(secret_type.model_fields)
+        fields = ", ".join(secret_type._fields)
         raise SourceUnavailable(f"fill the secret of {source} with a JSON object of {fields}") from None
     _known[source, secret_id] = _Known(credentials, now, now + _LIFETIME_SECONDS)
     return credentials
@@ -95,17 +95,26 @@ def _get(secret_id: str, stage: str = "AWSCURRENT") -> str:
     return text.removeprefix("\ufeff")
 
 
-def _parse[Secret: Credentials](text: str, secret_type: type[Secret]) -> Secret | None:
+def parse[Secret: NamedTuple](text: str, secret_type: type[Secret]) -> Secret | None:
+    """Read a secret's value: a JSON object with a text for each field, and None when it is not that.
+
+        parse('{"apiKey": " abc\\n"}', alpha.Secret)   # Secret(apiKey="abc")
+
+    Further fields may hold anything. White space around a text does not belong to it; an empty one is none.
+    """
     try:
-        return secret_type.model_validate_json(text)
-    except ValidationError:
+        document = json.loads(text)
+        values = [_AROUND_A_CREDENTIAL.sub("", document[field]) for field in secret_type._fields]
+        "".join(values).encode()  # an escaped half of a surrogate pair is not a character
+    except (ValueError, RecursionError, LookupError, TypeError):
         return None
+    return secret_type._make(values) if all(values) else None
 
 
-def _previous[Secret: Credentials](secret_id: str, secret_type: type[Secret]) -> Secret | None:
+def _previous[Secret: NamedTuple](secret_id: str, secret_type: type[Secret]) -> Secret | None:
     """Return what the secret held before its current value, if that is what it should be."""
     try:
-        previous = _parse(_get(secret_id, "AWSPREVIOUS"), secret_type)
+        previous = parse(_get(secret_id, "AWSPREVIOUS"), secret_type)
     except (ClientError, BotoCoreError):
         return None
     if previous is not None:

@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import quote, quote_plus
 
 from conversation import timestamps
+from conversation.cold_start import prepare
 from conversation.sources import shared_token
 from conversation.sources.advisory import whole_number
-from conversation.sources.client import Answer, Credentials
-from conversation.sources.records import Customer, CustomerId, Segment, Text, find_caller
+from conversation.sources.records import Customer, find_caller
 from conversation.sources.shared_token import Token
 
 if TYPE_CHECKING:
     from conversation.http_client import HttpAnswer
     from conversation.sources.client import SourceClient
     from conversation.sources.identity import Identity
+    from conversation.sources.records import Record
+
+prepare(shared_token.connect)
 
 # A token is given up this long before it expires, so that it does not die on the way.
 _EXPIRY_MARGIN_SECONDS = 30
@@ -30,19 +33,11 @@ _MAX_LIFETIME_SECONDS = 24 * 60 * 60
 _SENDABLE_TOKEN = re.compile(r"[!-~]{1,16384}")
 
 
-class Secret(Credentials):
+class Secret(NamedTuple):
     """The credentials in Secrets Manager."""
 
     clientId: str  # noqa: N815 - the secret's own name
     clientSecret: str  # noqa: N815
-
-
-class Record(Answer):
-    """The answer."""
-
-    personId: CustomerId  # noqa: N815 - gamma's own name
-    fullName: Text = ""  # noqa: N815
-    segment: Segment = ""
 
 
 class _Kept(NamedTuple):
@@ -87,10 +82,9 @@ def _is_gammas_own(answer: HttpAnswer) -> bool:
         return False
 
 
-def _read(record: object) -> Customer:
-    read = Record.model_validate(record)
-    first_name, _, last_name = read.fullName.partition(" ")
-    return Customer(read.personId, first_name, last_name, read.segment)
+def _read(record: Record) -> Customer:
+    first_name, _, last_name = record.text("fullName").partition(" ")
+    return Customer(record.id("personId"), first_name, last_name, record.segment("segment"))
 
 
 async def _get_person(client: SourceClient, token: Token, number: str) -> HttpAnswer:
@@ -148,6 +142,8 @@ async def _ask_for_token(client: SourceClient, secret: Secret, *, raw: bool) -> 
         "/oauth/token",
         form={"grant_type": "client_credentials"},
         auth=(secret.clientId, secret.clientSecret) if raw else _encoded(secret),
+        # The grant that was asked for last is the one that lives, where an issuer keeps a single one alive.
+        alone=True,
     )
 
 

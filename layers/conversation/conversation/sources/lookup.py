@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDict
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from conversation import settings, timestamps
+from conversation import http_client, settings, timestamps
 from conversation.errors import SourceUnavailable
 from conversation.observability import logger
 from conversation.settings import SourceSettings
 from conversation.sources import credentials
-from conversation.sources.client import Credentials, CredentialsRefused, SourceClient, run_within
+from conversation.sources.client import CredentialsRefused, SourceClient, run_within
 from conversation.sources.identity import MAX_TEXT_LENGTH
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class LookupAnswer(TypedDict):
 type LookUp[Secret] = Callable[[SourceClient, Secret, str], Coroutine[object, object, Identity | None]]
 
 
-class Company[Secret: Credentials](NamedTuple):
+class Company[Secret: NamedTuple](NamedTuple):
     """A company by its name, what its secret holds, and how it is asked."""
 
     source: str
@@ -55,16 +56,27 @@ class Company[Secret: Credentials](NamedTuple):
 def import_own_company() -> Company[Any]:
     """Import the company that this function asks: SOURCE=delta is `conversation.sources.delta`.
 
-    That module has `Secret` and `look_up`; no other company's is imported. Call it first where a function is
-    imported: Lambda lends a whole core until then, and a seventh of one (at 256 MB) from the first event on.
-    Raises ConfigurationError when SOURCE is missing, ModuleNotFoundError when there is no such module.
+    That module has `Secret` and `look_up`; no other company's is imported. Raises ConfigurationError when
+    SOURCE is missing, ModuleNotFoundError when there is no such module.
     """
     source = settings.source()
     module = import_module(f"conversation.sources.{source}")
     return Company(source, module.Secret, module.look_up)
 
 
-def answer_lookup[Secret: Credentials](
+def read_own_secret() -> None:
+    """Have the company's credentials and all that asking it takes. If that fails, the first lookup tries."""
+    company, mine = import_own_company(), SourceSettings.from_environment()
+    http_client.prepare(mine.base_url)
+    with suppress(SourceUnavailable):
+        run_within(
+            company.source,
+            BUDGET_SECONDS,
+            credentials.read(company.source, mine.secret_id, company.secret_type),
+        )
+
+
+def answer_lookup[Secret: NamedTuple](
     source: str, secret_type: type[Secret], look_up: LookUp[Secret], event: LookupEvent
 ) -> LookupAnswer:
     """Ask one company and answer the state machine.
@@ -93,7 +105,7 @@ def answer_lookup[Secret: Credentials](
     return {"outcome": "MATCH", "identity": identity.as_map()}
 
 
-async def _ask[Secret: Credentials](
+async def _ask[Secret: NamedTuple](
     client: SourceClient, secret_id: str, secret_type: type[Secret], look_up: LookUp[Secret], number: str
 ) -> Identity | None:
     secret = await credentials.read(client.source, secret_id, secret_type)

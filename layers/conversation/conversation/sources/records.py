@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, NamedTuple
-
-from pydantic import BeforeValidator, ValidationError
+from typing import TYPE_CHECKING, NamedTuple
 
 from conversation.sources.identity import Identity, clean, clean_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from conversation.sources.client import SourceClient
 
@@ -19,22 +17,54 @@ _MAX_NUMBER_LENGTH = 255
 _MAX_CANDIDATES = 1_000_000
 
 
-def _text(value: object) -> object:
-    return "" if value is None else clean(value) if isinstance(value, str) else value
+class InvalidField(Exception):
+    """The record may be the caller's, and cannot be used. `field` is a path such as `name.given`."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
 
 
-def _segment(value: object) -> object:
-    return clean(value) if isinstance(value, str) else ""
+class Record(NamedTuple):
+    """A company's record, or a part of one, whose fields are read as what they should be.
 
+        record.text("first_name")
 
-def _id(value: object) -> object:
-    return clean_id(value) if isinstance(value, str) else value
+    Fields that nobody asks for may hold anything. Every method raises InvalidField.
+    """
 
+    fields: Mapping[str, object]
+    path: str = ""
 
-# The fields of a record. A name may be null; what kind of customer it is only advises, so it may be anything.
-Text = Annotated[str, BeforeValidator(_text)]
-Segment = Annotated[str, BeforeValidator(_segment)]
-CustomerId = Annotated[str, BeforeValidator(_id)]
+    def id(self, name: str) -> str:
+        """Read a customer's id: text that stays as it is."""
+        return self._cleaned(clean_id, name, self.fields.get(name))
+
+    def text(self, name: str) -> str:
+        """Read a text such as a name, empty when it is null or missing."""
+        value = self.fields.get(name)
+        return "" if value is None else self._cleaned(clean, name, value)
+
+    def segment(self, name: str) -> str:
+        """Read what kind of customer it is; that only advises, so what is no text is empty."""
+        value = self.fields.get(name)
+        return self._cleaned(clean, name, value) if isinstance(value, str) else ""
+
+    def part(self, name: str) -> Record:
+        """Read an object within the record, empty when it is null or missing."""
+        value = self.fields.get(name)
+        if not isinstance(value, dict | None):
+            raise InvalidField(self.path + name)
+        return Record(value or {}, f"{self.path}{name}.")
+
+    def _cleaned(self, clean_it: Callable[[str], str], name: str, value: object) -> str:
+        if not isinstance(value, str):
+            raise InvalidField(self.path + name)
+        try:
+            return clean_it(value)
+        except ValueError:
+            # Without its text: an error may be logged, and this is a customer.
+            raise InvalidField(self.path + name) from None
 
 
 class Customer(NamedTuple):
@@ -51,7 +81,7 @@ def find_caller(
     number: str,
     records: Iterable[tuple[str, object]],
     number_field: str,
-    read: Callable[[object], Customer],
+    read: Callable[[Record], Customer],
     *,
     bare_digits: bool = False,
     unsent: int = 0,
@@ -60,7 +90,7 @@ def find_caller(
 
         find_caller(client, number, [("0", record)], "phone", read)
 
-    A record comes with its place in the answer. `read` makes a Customer of it, or raises ValidationError.
+    A record comes with its place in the answer. `read` makes a Customer of it, or raises InvalidField.
     `bare_digits` takes a record's number for one with its country code, though it has no plus sign. `unsent`
     is how many more records there are at the company. Raises SourceUnavailable when no record in order is
     the caller's, but one of the others may have been.
@@ -70,7 +100,7 @@ def find_caller(
     for place, record in records:
         try:
             customer = _read_if_callers(client, number, record, number_field, read, bare_digits=bare_digits)
-        except _Broken as error:
+        except InvalidField as error:
             broken = broken if broken is not None else ".".join(filter(None, (place, error.field)))
             continue
         if customer is not None:
@@ -91,35 +121,23 @@ def find_caller(
     return Identity(client.source, customer_id, first_name, last_name, segment)
 
 
-class _Broken(Exception):
-    """The record may be the caller's, and cannot be used."""
-
-    def __init__(self, field: str) -> None:
-        super().__init__(field)
-        self.field = field
-
-
 def _read_if_callers(
     client: SourceClient,
     number: str,
     record: object,
     number_field: str,
-    read: Callable[[object], Customer],
+    read: Callable[[Record], Customer],
     *,
     bare_digits: bool,
 ) -> Customer | None:
     if not isinstance(record, dict):
-        raise _Broken("")
+        raise InvalidField("")
     theirs = record.get(number_field)
     if not isinstance(theirs, str):
-        raise _Broken(number_field)
+        raise InvalidField(number_field)
     if not _is_same_number(client, theirs, number, bare_digits=bare_digits):
         return None
-    try:
-        return read(record)
-    except ValidationError as error:
-        where = error.errors(include_input=False, include_url=False, include_context=False)[0]["loc"]
-        raise _Broken(".".join(map(str, where))) from None
+    return read(Record(record))
 
 
 def _is_same_number(client: SourceClient, theirs: str, number: str, *, bare_digits: bool) -> bool:

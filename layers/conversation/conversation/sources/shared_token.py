@@ -15,11 +15,10 @@ import uuid
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import botocore.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from conversation import aws, timestamps
+from conversation import aws, settings, timestamps
 from conversation.errors import SourceUnavailable
 from conversation.observability import logger
 
@@ -65,6 +64,13 @@ class _Item(NamedTuple):
     @property
     def version(self) -> str:
         return self.token.version if self.token else ""
+
+
+def connect() -> None:
+    """Make the connection that the first lookup would wait for, if tokens are shared here."""
+    table = settings.optional_text("TOKEN_TABLE")
+    if table:
+        aws.connect(_dynamodb(), table, "source")
 
 
 async def get(
@@ -142,7 +148,7 @@ def _report(client: SourceClient, error: _StoreFailed) -> None:
 
 @cache
 def _dynamodb() -> DynamoDBClient:
-    return cast("DynamoDBClient", botocore.session.get_session().create_client("dynamodb", config=_CONFIG))
+    return cast("DynamoDBClient", aws.make_client("dynamodb", _CONFIG))
 
 
 async def _read(client: SourceClient, key: str) -> _Item:

@@ -6,10 +6,10 @@ it holds: the one event loop, if it is an `async def`, or its place in the pool.
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import inspect
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar, copy_context
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stepmark.runtime.context import StepContext, _current
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable
     from concurrent.futures import Executor, Future
 
@@ -41,6 +42,8 @@ _making_loop = threading.Lock()
 
 @cache
 def _made_loop() -> asyncio.AbstractEventLoop:
+    import asyncio  # noqa: PLC0415 - ten milliseconds that workflows without an `async def` save
+
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="stepmark-asyncio", daemon=True)
     thread.start()
@@ -91,6 +94,8 @@ def begin(function: Callable[[], Any], context: StepContext, executor: Executor)
 
 
 def _begin_awaiting(function: Callable[[], Awaitable[Any]], context: StepContext) -> Future[Any]:
+    import asyncio  # noqa: PLC0415 - as above
+
     awaiting = _await(function, context)
     if _is_loop_held():
         variables = copy_context()
@@ -108,6 +113,9 @@ async def _await(function: Callable[[], Awaitable[Any]], context: StepContext) -
 
 
 def _is_loop_held() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None:  # so no loop was ever made
+        return False
     try:
         return _loop_held.get() or asyncio.get_running_loop() is _loop()
     except RuntimeError:  # no loop runs in this thread

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from conversation import http_client
 from conversation.sources import gamma
 from tests.support.companies import Company, Reply
+from tests.support.wire import answered_by
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +25,7 @@ def company() -> Iterator[Callable[..., Company]]:
 
     def make(*replies: Reply, **more: Any) -> Company:
         made = Company(list(replies), **more)
-        http_client.transport.set(httpx.MockTransport(made.handle))
+        http_client.transport.set(answered_by(made.handle))
         return made
 
     yield make

@@ -14,17 +14,18 @@ from botocore import exceptions
 from botocore.stub import Stubber
 from moto import mock_aws
 
-from conversation import aws, observability
+from conversation import aws
 from conversation.errors import SourceUnavailable
+from conversation.observability import logger
 from conversation.sources import alpha, beta, credentials, gamma
-from conversation.sources.client import Credentials, SourceClient, run_within
+from conversation.sources.client import SourceClient, run_within
 from tests.support.companies import NUMBER, PROTOCOLS, Company
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
 
 type MakeCompany = Callable[..., Company]
-SECRETS: dict[str, type[Credentials]] = {"alpha": alpha.Secret, "beta": beta.Secret, "gamma": gamma.Secret}
+SECRETS: dict[str, type[Any]] = {"alpha": alpha.Secret, "beta": beta.Secret, "gamma": gamma.Secret}
 
 
 # --- what is sent ------------------------------------------------------------------------------------------
@@ -33,9 +34,29 @@ SECRETS: dict[str, type[Credentials]] = {"alpha": alpha.Secret, "beta": beta.Sec
 @pytest.mark.parametrize("around", [" ", "\n", "\r\n", "\t", "\u00a0", "\ufeff", "\u200b", " \ufeff\n "])
 @pytest.mark.parametrize("source", PROTOCOLS)
 def test_what_surrounds_a_credential_is_stripped(source: str, around: str) -> None:
-    fields = SECRETS[source].model_fields
-    read = SECRETS[source].model_validate_json(json.dumps(dict.fromkeys(fields, f"{around}in side{around}")))
-    assert read.model_dump() == dict.fromkeys(fields, "in side")
+    fields = SECRETS[source]._fields
+    text = json.dumps(dict.fromkeys(fields, f"{around}in side{around}"))
+    assert credentials.parse(text, SECRETS[source]) == SECRETS[source](**dict.fromkeys(fields, "in side"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "null", "7", '"apiKey"', "[]", '["apiKey"]', "{}", '{"apiKey": null}', '{"apiKey": 7}',
+        '{"apiKey": true}', '{"apiKey": ["x"]}', '{"apiKey": {}}', '{"apiKey": ""}', r'{"apiKey": " \u200b"}',
+        '{"apikey": "x"}', '{"apiKey": "x",}', r'{"apiKey": "\ud800"}', '{"apiKey": "a\nb"}', "[" * 100_000,
+        '{"apiKey": "x", "other": ' + "9" * 10_000 + "}",
+    ],
+)  # fmt: skip
+def test_what_is_no_secret(text: str) -> None:
+    assert credentials.parse(text, alpha.Secret) is None
+
+
+@pytest.mark.parametrize(
+    "text", ['{"apiKey": "x"}', '{"apiKey": "x", "note": null}', '{"note": {"a": [1.5, NaN]}, "apiKey": "x"}']
+)
+def test_a_secret_may_hold_more_than_is_asked_for(text: str) -> None:
+    assert credentials.parse(text, alpha.Secret) == alpha.Secret(apiKey="x")
 
 
 @pytest.mark.parametrize("source", PROTOCOLS)
@@ -44,10 +65,10 @@ def test_a_credential_that_cannot_be_sent_is_the_credentials_fault(
     source: str, bad: str, company: MakeCompany
 ) -> None:
     asked = company()
-    fields = list(SECRETS[source].model_fields)
+    fields = SECRETS[source]._fields
     for field in fields:
         values: dict[str, Any] = {**dict.fromkeys(fields, "good"), field: f"x{bad}x"}
-        secret = SECRETS[source].model_construct(**values)
+        secret = SECRETS[source](**values)
         client = SourceClient(source, f"https://{source}.example")
         with pytest.raises(SourceUnavailable) as refusal:
             run_within(source, 5, PROTOCOLS[source].look_up(client, secret, NUMBER))
@@ -214,7 +235,7 @@ def test_an_invalid_value_leaves_the_one_before_it_in_use(
     """As when somebody edits it by hand: the caller is recognised, and the log says that it is wrong."""
     secrets.put_secret_value(SecretId="alpha", SecretString=content)
     logged = list[str]()
-    monkeypatch.setattr(observability.logger, "error", logged.append)
+    monkeypatch.setattr(logger, "error", logged.append)
     assert read() == "first"
     assert logged == ["the secret's current value is invalid; the one before it goes on"]
     secrets.put_secret_value(SecretId="alpha", SecretString='{"apiKey": "third"}')

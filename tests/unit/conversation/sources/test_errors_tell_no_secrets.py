@@ -1,19 +1,23 @@
 """Errors are logged, so they say what a company did, and not who called, nor with which credentials."""
 
 import json
+import ssl
 import traceback
 from collections.abc import Callable
+from typing import Any
 
+import h11
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from conversation.connections import ConnectTimeout
 from conversation.errors import SourceUnavailable
 from conversation.sources import alpha, beta, client, gamma
 from tests.support.companies import NUMBER, PROTOCOLS, Company
 
-SECRETS = {
+SECRETS: dict[str, Any] = {
     "alpha": alpha.Secret(apiKey="hunter2-key"),
     "beta": beta.Secret(username="hunter2-user", password="hunter2-password"),  # noqa: S106 - opens nothing
     "gamma": gamma.Secret(clientId="hunter2-client", clientSecret="hunter2-secret"),
@@ -51,7 +55,7 @@ ANSWERS = st.builds(
 )
 ERRORS = st.builds(
     lambda kind, words: lambda: kind(f"failed for {words} at https://hunter2@example"),
-    st.sampled_from([httpx.ConnectError, httpx.ReadTimeout, httpx.RemoteProtocolError, httpx.DecodingError]),
+    st.sampled_from([ConnectionResetError, ConnectTimeout, ssl.SSLError, h11.RemoteProtocolError]),
     WORDS,
 )
 
@@ -93,8 +97,7 @@ def test_a_credential_that_cannot_be_sent_is_not_quoted(
     source: str, unsendable: str, company: Callable[..., Company]
 ) -> None:
     """Beyond ASCII a header cannot go; HTTP Basic carries any text, so beta and gamma are asked."""
-    kind = type(SECRETS[source])
-    secret = kind(**dict.fromkeys(kind.model_fields, unsendable))
+    secret = SECRETS[source]._make([unsendable] * len(SECRETS[source]))
     company(PROTOCOLS[source].nobody())
     asked = client.SourceClient(source, f"https://{source}.example")
     work = PROTOCOLS[source].look_up(asked, secret, NUMBER)
