@@ -93,7 +93,10 @@ deploy: development sam ## check the journeys under way, build, deploy; STACK=<n
 doctor: development ## what works of a deployed stack and what doesn't; STACK=<name>
 	@$(LOCAL) operations.doctor "$(STACK_NAME)"
 
-.PHONY: gate deploy doctor
+capacity: development ## which limit binds first as calls grow, from the template and AWS's quotas
+	@$(LOCAL) operations.capacity
+
+.PHONY: gate deploy doctor capacity
 
 # --- tests and linters: what CI runs -------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.client import BaseClient
 
+from operations import capacity
 from tests.support.cloud import SOURCES, TABLE, Cloud, knows, knows_nobody
 
 
@@ -39,6 +40,7 @@ def test_a_caller_who_is_known(cloud: Cloud) -> None:
         assert cloud.read("c1").body["status"] == "SUCCESS"
     # The start, the note of its execution, what each company answered, and one read.
     assert calls == {"PutItem": 1, "UpdateItem": 4, "GetItem": 1}
+    assert calls["PutItem"] + calls["UpdateItem"] == capacity.WRITES
 
 
 def test_a_caller_whom_nobody_knows(cloud: Cloud) -> None:

@@ -10,6 +10,7 @@ from stepmark import On, Section, Step, Timeout, Wait
 from journeys import engines
 from journeys.journey import Journey
 from journeys.registry import JOURNEYS
+from operations import capacity
 from tests.support.cloud import Cloud
 from tests.support.journeys import APPROVAL, Calls, World, calls, running
 
@@ -121,6 +122,9 @@ def test_a_whole_retention_journey(world: World, seen: Calls) -> None:
         "NotifyJourneysFunction": 5,
         "RunJourneyFunction": 5,
     }
+    assert made[WRITE] == capacity.JOURNEY_WRITES
+    assert world.invocations["JourneysApiFunction"] == capacity.JOURNEY_REQUESTS
+    assert world.invocations["RunJourneyFunction"] == capacity.JOURNEY_RUNS
 
 
 def test_a_conversation_without_a_journey_costs_nothing(world: World, seen: Calls) -> None:
