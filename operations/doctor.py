@@ -207,7 +207,7 @@ def companies(stack: Patient) -> Iterator[Finding]:
 
 def call(stack: Patient) -> Iterator[Finding]:
     """A caller whom nobody knows is looked for, and the answer can be read."""
-    key = _key(stack)
+    key = api_key(stack)
     if key is None:
         yield wrong("the API key is gone", "deploy again: IVRs have to send its value in x-api-key")
         return
@@ -217,7 +217,8 @@ def call(stack: Patient) -> Iterator[Finding]:
             yield from _journey(stack, http)
 
 
-def _key(stack: Patient) -> str | None:
+def api_key(stack: Patient) -> str | None:
+    """The key that IVRs send, or None when it is gone."""
     apis = stack.client("apigateway")
     try:
         key: str | None = apis.get_api_key(apiKey=stack.outputs["ApiKeyId"], includeValue=True)["value"]

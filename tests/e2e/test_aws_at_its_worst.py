@@ -1,8 +1,10 @@
 """Conversations and journeys while AWS misbehaves towards the functions: none lost, none wrong, none doubled.
 
-The emulator's own calls, those of the state machine, its queues and its timers, are as always.
+The emulator's own calls, those of the state machine, its queues and its timers, are as always. As many as were
+seen once, in five minutes: WORST_CONVERSATIONS=300 WORST_JOURNEYS=50.
 """
 
+import os
 import time
 import uuid
 from collections import Counter
@@ -23,7 +25,9 @@ from tests.support.aws_at_its_worst import Worst, at_its_worst
 
 SEED = 20261127
 RATE = 0.1
-CONVERSATIONS, JOURNEYS, AT_ONCE = 300, 50, 8
+CONVERSATIONS = int(os.environ.get("WORST_CONVERSATIONS", "100"))
+JOURNEYS = int(os.environ.get("WORST_JOURNEYS", "15"))
+AT_ONCE = 8
 REPEATS, SECONDS = 12, 300
 APPROVAL = {"by": "Ada", "reason": "with us for ten years"}
 

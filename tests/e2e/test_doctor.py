@@ -1,6 +1,7 @@
 """`make doctor`: nothing on a healthy stack, and each fault that is made on purpose is found and named."""
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from local.emulator.warm_up import warm_up
 from local.ivr import calling
 from local.system import System
 from local.waiting import wait_until
-from operations import doctor
+from operations import doctor, first_deployment
 from operations.doctor import Finding, Patient
 
 # The emulator's account has less concurrency than AWS gives to most.
@@ -271,6 +272,19 @@ def test_more_than_the_account_has_is_found(
     [finding] = doctor.concurrency(too_much)
     assert finding.state == "WRONG"
     assert expected in finding.what
+
+
+def test_a_first_deployments_page_has_what_was_seen(clinic: Clinic) -> None:
+    patient = clinic.patient()
+    timings = first_deployment.take_times(patient)
+    assert len(timings) == 20
+    assert {timing.status for timing in timings} == {"NOT_FOUND"}
+    assert all(0 < timing.start < timing.end < 15 for timing in timings)
+    page = first_deployment.page(patient, clinic.findings(), "20 passed", timings)
+    assert "- ok: none of" in page
+    assert "WRONG" not in page
+    assert re.search(r"final status readable after, s \| \d+\.\d\d \| \d", page)
+    assert clinic.stack.api_key not in page
 
 
 def test_the_command_ends_with_what_it_found(

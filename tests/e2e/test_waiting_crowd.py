@@ -1,4 +1,4 @@
-"""Two hundred readers that wait beside fifty new callers: the callers are identified all the same.
+"""Many more readers that wait than may, beside new callers: the callers are identified all the same.
 
 Each reader that waits holds a function. ReadRateLimit x MaxWaitSeconds + ReadBurstLimit bounds how many do:
 as many as two cores carry beside identifications here, by default 660 of an account's 1,000.
@@ -24,8 +24,8 @@ from local.emulator.warm_up import warm_up
 from local.ivr import Ivr
 from local.system import System
 
-READERS, CALLERS = 200, 50
-CALLS_A_SECOND = 2
+READERS, CALLERS = 40, 50
+CALLS_A_SECOND = 1
 # The emulator is to start these functions before anything is measured.
 AT_ONCE = 6
 RATE_LIMIT, BURST_LIMIT = 0.5, 4

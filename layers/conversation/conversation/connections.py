@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
             self.abort()
 
     def is_usable(self) -> bool:
-        """Tell whether a kept connection may be used again: it is young, and nothing has come over it since."""
+        """Tell whether a kept connection may be used again: it is young, and nothing has come over it."""
         if self._has_ended or self._transport.is_closing() or not idle.is_trusted(self.used_at):
             return False
         poll = select.poll()
