@@ -14,9 +14,8 @@ from conversation.api import (
     path_parameter,
     respond,
 )
-from conversation.cold_start import prepare
+from conversation.cold_start import connect, prepare
 from conversation.observability import logger
-from conversation.store import connect
 from journeys.api import answers_workflow_errors, event_id, workflow_id_in_path
 from journeys.engines import engine
 from journeys.reporting import about, report

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from conversation import settings, timestamps
 from conversation.api import Event, Response, answers_errors, conversation_id_in_path, respond
-from conversation.cold_start import prepare
+from conversation.cold_start import connect, prepare
 from conversation.errors import InvalidRequest
 from conversation.observability import logger
-from conversation.store import connect, conversations
+from conversation.store import conversations
 from conversation.waiting import MAX_SECONDS, read_when_ended
 
 if TYPE_CHECKING:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, TypedDict
 
-from conversation.cold_start import prepare
+from conversation.cold_start import connect, prepare
 from conversation.observability import logger
-from conversation.store import connect
 from journeys.engines import engine
 from journeys.queue import bring_back
 from journeys.reporting import report_failed

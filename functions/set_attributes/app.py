@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from conversation import timestamps
 from conversation.api import Event, Response, answers_errors, conversation_id_in_path, json_object, respond
 from conversation.attributes import check_change
-from conversation.cold_start import prepare
+from conversation.cold_start import connect, prepare
 from conversation.observability import logger
-from conversation.store import connect, conversations
+from conversation.store import conversations
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

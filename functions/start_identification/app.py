@@ -16,13 +16,13 @@ from conversation.api import (
     respond,
 )
 from conversation.attributes import check_initial
-from conversation.cold_start import prepare
+from conversation.cold_start import connect, prepare
 from conversation.errors import InvalidRequest
 from conversation.observability import logger
 from conversation.phone_numbers import MAX_LENGTH, Caller, read_caller
 from conversation.settings import StartSettings
 from conversation.start import StartRequest, start
-from conversation.store import connect, conversations
+from conversation.store import conversations
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext

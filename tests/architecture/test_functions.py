@@ -5,7 +5,7 @@ import inspect
 from collections import Counter
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -192,7 +192,7 @@ def test_a_sources_module_has_what_a_lookup_calls(source: str) -> None:
     """It is imported by its name, where mypy does not look."""
     module = import_module(f"conversation.sources.{source}")
     assert issubclass(module.Secret, tuple)
-    assert set(inspect.get_annotations(module.Secret, eval_str=True).values()) == {str}
+    assert set(get_type_hints(module.Secret).values()) == {str}
     assert inspect.iscoroutinefunction(module.look_up)
     assert list(inspect.get_annotations(module.look_up).values()) == list(
         inspect.get_annotations(alpha.look_up).values()

@@ -1,7 +1,7 @@
 """Conversations and journeys while AWS misbehaves towards the functions: none lost, none wrong, none doubled.
 
-The emulator's own calls, those of the state machine, its queues and its timers, are as always. As many as were
-seen once, in five minutes: WORST_CONVERSATIONS=300 WORST_JOURNEYS=50.
+The emulator's own calls, those of the state machine, its queues and its timers, are as always. For as many as
+were seen to go through it in five minutes: WORST_CONVERSATIONS=300 WORST_JOURNEYS=50.
 """
 
 import os

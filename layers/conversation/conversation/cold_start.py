@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
-from conversation import settings
+from conversation import aws, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +20,11 @@ def begin() -> None:
     """Leave garbage alone while modules are imported: to look for it takes a twentieth of that time."""
     if settings.is_on_lambda():
         gc.disable()
+
+
+def connect() -> None:
+    """Make the connection to the conversations that the first event would wait for."""
+    aws.connect(aws.dynamodb(), settings.StoreSettings.from_environment().table_name, "conversationId")
 
 
 def prepare(*steps: Callable[[], object]) -> None:

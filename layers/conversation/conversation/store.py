@@ -50,11 +50,6 @@ def conversations() -> ConversationStore:
     return ConversationStore(aws.dynamodb(), StoreSettings.from_environment().table_name)
 
 
-def connect() -> None:
-    """Have the store and its connection ready."""
-    conversations().connect()
-
-
 class ConversationStore:
     """The conversations in one table.
 
@@ -69,10 +64,6 @@ class ConversationStore:
     def __init__(self, client: DynamoDBClient, table_name: str) -> None:
         self._client = client
         self._table = table_name
-
-    def connect(self) -> None:
-        """Make the connection that the first call would wait for."""
-        aws.connect(self._client, self._table, "conversationId")
 
     def create(self, conversation: Conversation) -> Conversation | None:
         """Write a new conversation, or return the one that is there already and still kept."""

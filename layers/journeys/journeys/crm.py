@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import TYPE_CHECKING
 
 from stepmark import RetryableError, current
 
 from journeys.settings import CrmSettings
+
+if TYPE_CHECKING:
+    from conversation.http_client import HttpAnswer
 
 NO_CRM = "no CRM"
 MAX_SECONDS = 5.0
@@ -41,7 +45,7 @@ def note(customer_id: str, text: str, *, seconds: float = MAX_SECONDS) -> str:
         alone=True,  # a CRM may refuse a key that it is working on
     )
 
-    async def send_again_if_closed() -> http_client.HttpAnswer:
+    async def send_again_if_closed() -> HttpAnswer:
         try:
             return await send()
         except http_client.Unreachable:  # such as a kept connection that died meanwhile
@@ -53,6 +57,10 @@ def note(customer_id: str, text: str, *, seconds: float = MAX_SECONDS) -> str:
         raise CrmUnavailable(f"the CRM {error}") from None
     if answer.status not in _SUCCESS:
         raise CrmUnavailable(f"the CRM answered {answer.status}")
+    return _id_of(answer)
+
+
+def _id_of(answer: HttpAnswer) -> str:
     try:
         document = answer.json()
     except ValueError:
