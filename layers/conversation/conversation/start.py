@@ -21,7 +21,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError, SSLError
 
 from conversation import aws, timestamps
 from conversation.errors import NumberConflict, StartUnavailable, StoreUnavailable
@@ -131,18 +131,32 @@ def _execute(
     settings: StartSettings,
 ) -> None:
     try:
-        execution = step_functions.start_execution(
-            stateMachineArn=settings.state_machine_arn, input=_execution_input(conversation)
+        execution_arn = _start_execution(
+            step_functions, settings.state_machine_arn, _execution_input(conversation)
         )
     except (ClientError, BotoCoreError) as error:
         _release(conversation, claim, store)
         reason = aws.reason(error)
         raise StartUnavailable(f"Step Functions did not start ({reason}); send the request again") from error
     try:
-        store.mark_started(conversation.conversation_id, conversation.start_id, execution["executionArn"])
+        store.mark_started(conversation.conversation_id, conversation.start_id, execution_arn)
     except StoreUnavailable:
         # The execution runs. A repeated start may run a second one, which changes nothing.
         logger.warning("execution started but not noted", conversation_id=conversation.conversation_id)
+
+
+def _start_execution(step_functions: SFNClient, state_machine_arn: str, text: str) -> str:
+    """Start an execution and return its ARN; once more when a kept connection was closed before any answer.
+
+    Both may have been started then, as when a request is repeated: the second changes nothing.
+    """
+    began = time.monotonic()
+    try:
+        return step_functions.start_execution(stateMachineArn=state_machine_arn, input=text)["executionArn"]
+    except (ConnectionClosedError, SSLError):  # with TLS a close may show as either
+        if time.monotonic() - began > aws.CLOSED_WITHIN_SECONDS:
+            raise
+    return step_functions.start_execution(stateMachineArn=state_machine_arn, input=text)["executionArn"]
 
 
 def _release(conversation: Conversation, claim: StartClaim, store: ConversationStore) -> None:

@@ -46,7 +46,8 @@ def test_what_is_over_takes_nothing(sender: Sender, leased: bool) -> None:
 )
 def test_an_event_meets(kept: tuple[Event, ...], sender: Sender, leased: bool, meeting: Meeting) -> None:
     before = progress(*kept)
-    assert meet(before, "click-1", sender, leased=leased) == meeting
+    found = meet(before, "click-1", sender, leased=leased)
+    assert (type(found), found) == (type(meeting), meeting)
     assert before == progress(*kept), "it changes nothing"
 
 

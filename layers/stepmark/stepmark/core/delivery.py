@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepmark.core.record import MAX_REFUSAL
 from stepmark.errors import HandlerFailed, PayloadRefused, text_of
@@ -33,37 +33,32 @@ class Sender(Enum):
     STEP_ALONGSIDE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """The event has been handled before."""
 
     output: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(NamedTuple):
     """The workflow takes no more events."""
 
     status: Status
 
 
-@dataclass(frozen=True, slots=True)
-class JoinsCommit:
+class JoinsCommit(NamedTuple):
     """It becomes part of the commit of the step that sends it. stored: it is kept already."""
 
     stored: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Posted:
+class Posted(NamedTuple):
     """It is left with the worker that runs the workflow. stored: it is there. awaited: its output is."""
 
     stored: bool
     awaited: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ToDeliver:
+class ToDeliver(NamedTuple):
     """This call delivers it. stored: the event as it is kept already, or None."""
 
     stored: Event | None
@@ -87,8 +82,7 @@ def meet(progress: Progress, event_id: str, sender: Sender, *, leased: bool) -> 
     return ToDeliver(stored)
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """The reply of an event's handler."""
 
     value: Any
