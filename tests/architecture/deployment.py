@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.template import REPOSITORY, Template
+from tests.support.template import REPOSITORY, Call, Template
 
 STATE_MACHINE = "IdentifyCallerStateMachine"
 
@@ -74,8 +74,13 @@ def statements(role: str) -> list[dict[str, Any]]:
     return [
         {**statement, "Action": _listed(statement["Action"]), "Resource": _listed(statement["Resource"])}
         for policy in properties.get("Policies", [])
-        for statement in policy["PolicyDocument"]["Statement"]
+        for statement in if_so(policy)["PolicyDocument"]["Statement"]
     ]
+
+
+def if_so(value: Any) -> Any:
+    """What stands there when its condition is true."""
+    return value.arguments[1] if isinstance(value, Call) else value
 
 
 def _listed(value: Any) -> list[Any]:

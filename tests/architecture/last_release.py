@@ -146,9 +146,8 @@ def _role_of(properties: dict[str, Any]) -> str:
 
 
 def _allowed_by_role(role: dict[str, Any]) -> Iterator[list[str]]:
-    managed = role.get("ManagedPolicyArns", [])
-    for one in managed["Fn::If"][1] if isinstance(managed, dict) else managed:
-        yield ["managed policy", _text(one)]
+    for managed in role.get("ManagedPolicyArns", []):
+        yield ["managed policy", _text(managed)]
     for statement in _list(role["AssumeRolePolicyDocument"]["Statement"]):
         for action in _list(statement["Action"]):
             yield [action, "assumed by", _text(statement["Principal"]), _text(statement.get("Condition"))]
@@ -157,7 +156,8 @@ def _allowed_by_role(role: dict[str, Any]) -> Iterator[list[str]]:
 
 def _allowed_by_policies(policies: list[dict[str, Any]]) -> Iterator[list[str]]:
     for policy in policies:
-        for statement in _list(policy["PolicyDocument"]["Statement"]):
+        allowing = policy["Fn::If"][1] if "Fn::If" in policy else policy
+        for statement in _list(allowing["PolicyDocument"]["Statement"]):
             assert statement["Effect"] == "Allow", "a Deny that is taken away would not be seen as wider"
             for action in _list(statement["Action"]):
                 for resource in _list(statement["Resource"]):

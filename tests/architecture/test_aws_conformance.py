@@ -34,7 +34,7 @@ def named(value: Any) -> str:
 
 
 def statements(resources: dict[str, Any], role: str) -> list[dict[str, Any]]:
-    policies = list(resources[role]["Properties"].get("Policies", []))
+    policies = [one.get("Fn::If", [0, one])[1] for one in resources[role]["Properties"].get("Policies", [])]
     policies += [one for one in of(resources, "AWS::IAM::Policy").values() if {"Ref": role} in one["Roles"]]
     return [
         {**one, "Action": listed(one["Action"]), "Resource": listed(one["Resource"])}

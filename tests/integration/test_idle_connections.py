@@ -24,8 +24,8 @@ from conversation.sources import gamma, shared_token
 from journeys import crm
 from journeys.crm import CrmUnavailable
 from tests.support.cloud import Cloud, wait_until
-from tests.support.company_cloud import close_connections
 from tests.support.companies import JEAN, PROTOCOLS
+from tests.support.company_cloud import close_connections
 from tests.support.environment import variables
 from tests.support.keeping_server import Answer, Asked, Fate, KeepingServer, certified, keeping_server
 from tests.support.raw_server import http
@@ -77,7 +77,7 @@ every_end = pytest.mark.parametrize("fate", NONE_AT_ALL, ids=lambda fate: fate.n
 
 
 def answering(service: Service, then: Callable[[Asked], Answer] | None = None) -> Callable[[Asked], Answer]:
-    """Answer well; what is asked over a connection that has answered the service itself before, as `then` says."""
+    """Answer well; over a connection that has answered the service itself before, as `then` says."""
     served: set[int] = set()
 
     def script(asked: Asked) -> Answer:
@@ -96,7 +96,7 @@ def own(server: KeepingServer) -> list[int]:
     return [one.connection for one in server.asked if not one.content.startswith(b"POST /oauth/token")]
 
 
-# --- companies and CRM: what a kept connection may come to ---------------------------------------------------------
+# --- companies and CRM: what a kept connection may come to -------------------------------------------------
 
 
 @every_service
@@ -140,9 +140,12 @@ def test_one_that_swallows_requests_costs_a_moment_and_not_the_budget(service: S
 def test_a_service_that_closes_every_connection_is_asked_twice_and_no_more(
     service: Service, fate: Fate
 ) -> None:
-    with keeping_server(lambda asked: TOKEN if b"/oauth/token" in asked.content else fate) as server:
-        with pytest.raises(service.error, match=f"^(the )?{service.name} could not be reached"):
-            service.ask(server.url)
+    unreachable = f"^(the )?{service.name} could not be reached"
+    with (
+        keeping_server(lambda asked: TOKEN if b"/oauth/token" in asked.content else fate) as server,
+        pytest.raises(service.error, match=unreachable),
+    ):
+        service.ask(server.url)
     assert len(own(server)) == 2
 
 
@@ -273,7 +276,7 @@ def test_one_that_was_idle_for_a_while_is(service: Service) -> None:
     assert own(server) == [0, 0]
 
 
-# --- the same with TLS, where an end may come with a word of its own -----------------------------------------------
+# --- the same with TLS, where an end may come with a word of its own ---------------------------------------
 
 
 @pytest.fixture
@@ -315,7 +318,7 @@ def test_nobody_is_asked_whose_certificate_is_not_trusted(tmp_path: Path) -> Non
     assert server.asked == []
 
 
-# --- AWS -----------------------------------------------------------------------------------------------------------
+# --- AWS ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -446,7 +449,7 @@ def test_with_tls_a_call_finds_another_connection_too(
     assert server.places() == [(0, 0), (0, 1), (1, 0)]
 
 
-# --- StartExecution, which the SDK does not repeat -----------------------------------------------------------------
+# --- StartExecution, which the SDK does not repeat ---------------------------------------------------------
 
 STARTED = http(json.dumps({"executionArn": "arn:aws:states:1", "startDate": 1}).encode())
 

@@ -1,4 +1,4 @@
-"""A server whose connections outlive an answer, until a test has them end: with a word, without one, or never.
+"""A server whose connections outlive an answer, until a test has them end: with a word or without one.
 
 with keeping_server(lambda one: http(b"{}") if one.number == 0 else Fate.RESET) as server:
     server.url   # "http://127.0.0.1:43417"
@@ -172,7 +172,7 @@ def _read(connection: socket.socket) -> bytes:
 
 
 def certified(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """Make a server's certificate for this machine's loopback address; the file is what a client has to trust."""
+    """Make a server's certificate for the loopback address; the file is what a client has to trust."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.datetime.now(datetime.UTC)
