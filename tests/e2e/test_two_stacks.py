@@ -16,6 +16,8 @@ from local.emulator import deployment, ministack
 from local.emulator.stack import Stack
 from local.waiting import wait_until
 
+pytestmark = pytest.mark.long  # two deployments, and one taken away
+
 NUMBER = "+33639980001"
 # A stage has its name within its API.
 NOT_ITS_OWN = {"AWS::ApiGateway::Account", "AWS::ApiGateway::Stage"}
