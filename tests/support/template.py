@@ -83,7 +83,7 @@ _Loader.add_constructor("!Ref", _reference)
 _Loader.add_constructor("!GetAtt", _attribute)
 _Loader.add_constructor("!Sub", _text)
 _Loader.add_constructor("!Condition", _condition)
-for _function in ("FindInMap", "If", "Not", "Equals", "And", "Join"):
+for _function in ("FindInMap", "If", "Not", "Equals", "And", "Split"):
     _Loader.add_constructor(f"!{_function}", partial(_call, _function))
 
 
@@ -221,8 +221,6 @@ class Template:
                 truth = all(self._truth(one, known) for one in inner)
             case Call("Equals", [one, other]):
                 truth = str(self._truth(one, known)) == str(self._truth(other, known))
-            case Call("Join", [_, Reference() as joined]):
-                truth = known[joined]
             case Reference():
                 truth = known[value]
             case _:
