@@ -94,7 +94,7 @@ SHAPES = {
         region="eu-central-1",
         key="AKIASHELL",
     ),
-    "nothing said: the environment default": Shape(
+    "the stack of the environment default": Shape(
         TWO, "meanwhile", "meanwhile", "eu-west-1", "AKIASHELL", "production"
     ),
     "an environment's stack": Shape(
