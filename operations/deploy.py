@@ -17,14 +17,17 @@ SAM = ".venvs/sam/bin/sam"
 # The template has loops; an environment that `sam deploy --guided` wrote does not say so.
 LOOPS = "--language-extensions"
 CAPABILITIES = ("--capabilities", "CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND")
+# SAM's Python is its own: no module of ours is to take the place of one of its. And it would take another
+# template than this checkout's, with the samconfig beside that.
+UNWANTED = ("PYTHONPATH", "SAM_TEMPLATE_FILE")
 
 
 def main(arguments: list[str]) -> int:
     """Deploy the stack that the command line names, in the environment that samconfig has for it."""
+    stack_name = gate.parse("deploy", arguments).stack
     checked = gate.main(arguments)
     if checked != 0:
         return checked
-    [stack_name, *_] = arguments
     try:
         environment = deployment_of(stack_name).environment
     except NotConfigured as error:
@@ -34,8 +37,7 @@ def main(arguments: list[str]) -> int:
         ("build", "--config-env", environment, LOOPS),
         ("deploy", "--config-env", environment, "--stack-name", stack_name, LOOPS, *CAPABILITIES),
     ):
-        # SAM's Python is its own: no module of ours is to take the place of one of its.
-        environment_of_sam = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+        environment_of_sam = {name: value for name, value in os.environ.items() if name not in UNWANTED}
         finished = subprocess.run([SAM, *command], check=False, env=environment_of_sam)  # noqa: S603
         if finished.returncode != 0:
             return finished.returncode

@@ -4,8 +4,9 @@
     python -m operations.doctor meanwhile --api-url https://callers.example.com/v1
 
 Looks at the stack in the account and region that `sam deploy` takes from samconfig, asks each company for a
-number that nobody has, and takes one call end to end. What it starts it ends; it leaves one conversation,
-which expires as any other. Ends with 0 only when all is well.
+number that nobody has, and takes one call end to end, with a journey that has to go on by itself. What it
+starts it ends; it leaves two conversations, which expire as any other. Ends with 0 only when all is well,
+with 1 when something is wrong, and with 2 when nothing is, as far as the role may look.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from itertools import batched
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
@@ -37,12 +39,22 @@ END_SECONDS = 30
 # What Lambda keeps for functions without a reservation; it refuses to reserve more.
 UNRESERVED = 100
 SETTLED = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "IMPORT_COMPLETE"}
-# What an account or an emulator may not offer, or a role may not look at: no fault of the stack.
-NOT_TO_BE_SEEN = {"AccessDenied", "AccessDeniedException", "UnknownOperationException", "NotImplemented"}
+# A journey goes on within seconds of what it waits for; a wake-up that is lost, within two minutes.
+JOURNEY_SECONDS = 30
+# What an emulator may not offer: no fault of the stack.
+NOT_OFFERED = {"400", "501", "InvalidAction", "NotImplemented", "UnknownOperationException"}
+# What a role may not look at: no fault of the stack either, but nobody knows then that all is well.
+DENIED = {
+    "AccessDenied", "AccessDeniedException", "AuthorizationError", "ExpiredToken", "ExpiredTokenException",
+    "InvalidClientTokenId", "UnauthorizedOperation", "UnrecognizedClientException",
+}  # fmt: skip
 
 
 class Finding(NamedTuple):
-    """One thing that was looked at: "ok", "WRONG" or "?", what it is, and what to do."""
+    """One thing that was looked at: what it is, and what to do.
+
+    state: "ok", "WRONG", "?" when it is not offered here, or "DENIED" when the role may not look.
+    """
 
     state: str
     what: str
@@ -123,16 +135,40 @@ def deployed(stack: Patient) -> Iterator[Finding]:
         yield wrong(f"the stack is {stack.status}", "deploy again; CloudFormation's events say what failed")
 
 
+def runnable(stack: Patient) -> Iterator[Finding]:
+    """Each function can run: AWS could set it up, and nobody has taken its concurrency away."""
+    client, stopped = stack.client("lambda"), False
+    for logical_id, name in sorted(stack.of_type("AWS::Lambda::Function").items()):
+        found = client.get_function(FunctionName=name)
+        if found["Configuration"].get("State") == "Failed":
+            yield wrong(
+                f"{logical_id} is Failed", f"{found['Configuration'].get('StateReason')}: deploy again"
+            )
+        elif found.get("Concurrency", {}).get("ReservedConcurrentExecutions") == 0:
+            yield wrong(
+                f"{logical_id} is switched off: none of it may run",
+                f"aws lambda delete-function-concurrency --function-name {name}",
+            )
+        else:
+            continue
+        stopped = True
+    if not stopped:
+        yield good("the functions can run")
+
+
 def log_retention(stack: Patient) -> Iterator[Finding]:
-    """No log is kept for ever."""
-    logs = stack.client("logs")
+    """Logs are kept for as long as docs/data-protection.md promises."""
+    logs, days = stack.client("logs"), int(stack.parameters["LogRetentionDays"])
     for logical_id, group in sorted(stack.of_type("AWS::Logs::LogGroup").items()):
         found = logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]
         mine = [one for one in found if one["logGroupName"] == group]
         if not mine:
             yield wrong(f"{logical_id} is gone", "deploy again with another LogRetentionDays, then back")
-        elif "retentionInDays" not in mine[0]:
-            yield wrong(f"{logical_id} is kept for ever", "somebody changed it: set its retention again")
+        elif (kept := mine[0].get("retentionInDays")) != days:
+            yield wrong(
+                f"{logical_id} is kept {f'for {kept} days' if kept else 'for ever'}, not for {days}",
+                f"aws logs put-retention-policy --log-group-name {group} --retention-in-days {days}",
+            )
 
 
 def access_log(stack: Patient) -> Iterator[Finding]:
@@ -262,20 +298,43 @@ def _is_ongoing(read: httpx.Response) -> bool:
 
 
 def _journey(stack: Patient, http: httpx.Client) -> Iterator[Finding]:
-    """Started, seen to wait, and cancelled."""
+    """Started while its caller is being identified, and seen to go on by itself; then it is cancelled."""
+    conversation_id = f"{stack.conversation_id}-journey"
     try:
-        started = http.post(f"/conversations/{stack.conversation_id}/journeys/retention", json={})
+        http.post("/conversations", json={"conversationId": conversation_id, "callerNumber": NOBODY})
+        started = http.post(f"/conversations/{conversation_id}/journeys/retention", json={})
         if started.status_code not in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
             yield wrong(f"a journey's start answers {started.status_code}", _what_it_says(started))
             return
-        cancelled = http.delete(f"/workflows/{started.json()['workflowId']}")
+        path = f"/workflows/{started.json()['workflowId']}"
+        seen, until = http.get(path), time.monotonic() + JOURNEY_SECONDS
+        while _waits_for_identity(seen) and time.monotonic() < until:
+            time.sleep(1)
+            seen = http.get(path)
+        cancelled = http.delete(path)
     except httpx.HTTPError as error:
         yield wrong(f"a journey's request got no answer: {type(error).__name__}", "the log of journeys_api")
         return
-    if cancelled.status_code == HTTPStatus.OK and cancelled.json()["status"] in {"CANCELLED", "FINISHED"}:
-        yield good("a journey starts and is cancelled")
-    else:
+    if seen.status_code != HTTPStatus.OK:
+        yield wrong(f"GET /workflows/… answers {seen.status_code}", _what_it_says(seen))
+    elif _waits_for_identity(seen):
+        yield wrong(
+            f"a journey does not go on within {JOURNEY_SECONDS} s",
+            "the mappings below, and the logs of notify_journeys and run_journey",
+        )
+    elif seen.json()["status"] == "PARKED":
+        yield wrong("a journey parks at once", "docs/operations.md, a parked journey")
+    elif cancelled.status_code not in {HTTPStatus.OK, HTTPStatus.CONFLICT}:  # it may have ended by itself
         yield wrong(f"a journey's end answers {cancelled.status_code}", _what_it_says(cancelled))
+    else:
+        yield good("a journey goes on by itself and ends")
+
+
+def _waits_for_identity(seen: httpx.Response) -> bool:
+    if seen.status_code != HTTPStatus.OK:
+        return False
+    snapshot = seen.json()
+    return snapshot["status"] == "RUNNING" or "identified" in snapshot["waitingFor"]
 
 
 def _what_it_says(answer: httpx.Response) -> str:
@@ -299,8 +358,12 @@ def mappings(stack: Patient) -> Iterator[Finding]:
     ):
         found = functions.list_event_source_mappings(FunctionName=stack.physical(logical_id))
         states = [one["State"] for one in found["EventSourceMappings"]]
+        results = [one.get("LastProcessingResult", "") for one in found["EventSourceMappings"]]
         if states and all(state in {"Enabled", "Enabling", "Updating", "Creating"} for state in states):
             yield good(what)
+            for result in results:
+                if result.startswith("PROBLEM"):  # Lambda's own word
+                    yield wrong(f"the mapping of {logical_id} says {result}", "its function's log says why")
         else:
             state = ", ".join(states) or "gone"
             yield wrong(
@@ -379,18 +442,31 @@ def subscriptions(stack: Patient) -> Iterator[Finding]:
 
 
 def alarms(stack: Patient) -> Iterator[Finding]:
-    """None rings."""
-    names = sorted(stack.of_type("AWS::CloudWatch::Alarm").values())
-    watch, ringing = stack.client("cloudwatch"), list[str]()
-    for start in range(0, len(names), 100):
-        found = watch.describe_alarms(AlarmNames=names[start : start + 100])["MetricAlarms"]
-        ringing += [one["AlarmName"] for one in found if one["StateValue"] == "ALARM"]
-        if missing := set(names[start : start + 100]) - {one["AlarmName"] for one in found}:
-            yield wrong(f"{len(missing)} alarms are gone, such as {min(missing)}", "deploy again")
-    if ringing:
+    """None rings, and none has been muted or deleted."""
+    kinds = [stack.of_type(f"AWS::CloudWatch::{kind}") for kind in ("Alarm", "CompositeAlarm")]
+    names = sorted(physical.rpartition(":")[2] for kind in kinds for physical in kind.values())
+    found = list(_alarms(stack, names))
+    if missing := set(names) - {one["AlarmName"] for one in found}:
+        yield wrong(f"{len(missing)} alarms are gone, such as {min(missing)}", "deploy again")
+    # Those that tell nobody are parts of another one, such as the clock of the working hours.
+    telling = [one for one in found if one["AlarmActions"]]
+    if muted := [one["AlarmName"] for one in telling if not one["ActionsEnabled"]]:
+        names_of_them = " ".join(muted)
+        yield wrong(
+            f"alarms are muted: {', '.join(muted)}",
+            f"aws cloudwatch enable-alarm-actions --alarm-names {names_of_them}",
+        )
+    if ringing := [one["AlarmName"] for one in telling if one["StateValue"] == "ALARM"]:
         yield wrong(f"alarms ring: {', '.join(ringing)}", "docs/operations.md, when an alarm rings")
     else:
         yield good(f"none of {len(names)} alarms rings")
+
+
+def _alarms(stack: Patient, names: list[str]) -> Iterator[Any]:
+    pages = stack.client("cloudwatch").get_paginator("describe_alarms")
+    for some in batched(names, 100, strict=False):
+        for page in pages.paginate(AlarmNames=list(some), AlarmTypes=["MetricAlarm", "CompositeAlarm"]):
+            yield from (*page["MetricAlarms"], *page["CompositeAlarms"])
 
 
 # --- what the account has ----------------------------------------------------------------------------------
@@ -406,21 +482,23 @@ def concurrency(stack: Patient) -> Iterator[Finding]:
     if given["ReaderReservedConcurrency"]:
         waiting = min(waiting, given["ReaderReservedConcurrency"])
     needed = waiting + len(stack.companies) * given["ReadRateLimit"]
+    # What functions of others have reserved is theirs alone.
+    free = int(limits["UnreservedConcurrentExecutions"]) + reserved
     if reserved > quota - UNRESERVED:
         yield wrong(f"{reserved} are reserved of a concurrency of {quota}", "lower the reservations")
-    elif needed > quota:
+    elif needed > free:
         yield wrong(
             f"{given['ReadRateLimit']} calls a second that wait {given['MaxWaitSeconds']} s take {needed} "
-            f"functions at once, and this account and region has {quota}",
+            f"functions at once, and this account and region has {free} for them",
             "ask AWS for a higher quota of concurrent executions, or lower ReadRateLimit or MaxWaitSeconds",
         )
     else:
-        yield good(f"a concurrency of {quota} carries {needed}")
+        yield good(f"a concurrency of {free} carries {needed}")
 
 
 CHECKS: tuple[Check, ...] = (
-    deployed, secrets, companies, call, mappings, schedule, lost, parked, subscriptions, alarms, concurrency,
-    access_log, log_retention,
+    deployed, runnable, secrets, companies, call, mappings, schedule, lost, parked, subscriptions, alarms,
+    concurrency, access_log, log_retention,
 )  # fmt: skip
 
 
@@ -431,8 +509,10 @@ def examine(stack: Patient) -> Iterator[Finding]:
             yield from check(stack)
         except ClientError as error:
             code = error.response["Error"]["Code"]
-            if code in NOT_TO_BE_SEEN:
-                yield Finding("?", f"{check.__name__.replace('_', ' ')}: can't be checked ({code})")
+            if code in DENIED | NOT_OFFERED:
+                state = "DENIED" if code in DENIED else "?"
+                what = f"{check.__name__.replace('_', ' ')} can't be checked: {error.operation_name} ({code})"
+                yield Finding(state, what, "ask somebody with more rights" if code in DENIED else "")
             else:
                 yield wrong(f"{check.__name__.replace('_', ' ')}: {code}", str(error))
         except (BotoCoreError, KeyError) as error:
@@ -441,7 +521,7 @@ def examine(stack: Patient) -> Iterator[Finding]:
 
 
 def main(arguments: list[str]) -> int:
-    """Print what was found; 0 when nothing is wrong."""
+    """Print what was found; 0 when all is well."""
     parser = argparse.ArgumentParser(prog="python -m operations.doctor")
     parser.add_argument("stack")
     parser.add_argument("--api-url", default="", help="where the API is, if not where its output says")
@@ -451,14 +531,20 @@ def main(arguments: list[str]) -> int:
     except (NotConfigured, BotoCoreError, ClientError) as error:
         print(f"WRONG  {given.stack} can't be looked at: {error}")
         return 1
-    failed = False
+    states = set()
     for finding in examine(stack):
-        print(f"{finding.state:<5}  {finding.what}")
+        print(f"{finding.state:<6} {finding.what}")
         if finding.todo:
             print(f"       -> {finding.todo}")
-        failed |= finding.state == "WRONG"
-    print("something is wrong" if failed else f"all is well with {given.stack}")
-    return 1 if failed else 0
+        states.add(finding.state)
+    if "WRONG" in states:
+        print("something is wrong")
+        return 1
+    if "DENIED" in states:
+        print("nothing is wrong as far as this role may look")
+        return 2
+    print(f"all is well with {given.stack}")
+    return 0
 
 
 if __name__ == "__main__":

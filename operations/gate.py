@@ -37,22 +37,40 @@ def check(stack_name: str, deployment: Deployment, *, first: bool) -> int:
             "else samconfig names another region or profile than it was deployed with"
         )
         return 1
+    if "ConversationTableName" not in outputs:
+        print(
+            f"stack {stack_name} in {deployment.where} is another project's, or could not be made: "
+            "give yours another name, or delete it first"
+        )
+        return 1
     if "WorkflowTableName" not in outputs:
         print(f"stack {stack_name} in {deployment.where} has no journeys: nothing to check")
         return 0
     command = ["check", "--all", "--store", f"dynamodb:{outputs['WorkflowTableName']}", REGISTRY]
-    environment = dict(os.environ)
-    if deployment.profile:
-        environment["AWS_PROFILE"] = deployment.profile
-    if deployment.region:
-        environment["AWS_DEFAULT_REGION"] = environment["AWS_REGION"] = deployment.region
     return subprocess.run(  # noqa: S603 - its own name
-        [sys.executable, "-m", "stepmark", *command], check=False, env=environment
+        [sys.executable, "-m", "stepmark", *command], check=False, env=_environment(deployment)
     ).returncode
 
 
+def _environment(deployment: Deployment) -> dict[str, str]:
+    """The shell's, with the region and the credentials in it that SAM takes.
+
+    A profile alone does not do: keys that the shell has would count before it, but for SAM they don't.
+    """
+    session = deployment.session()
+    environment = {name: value for name, value in os.environ.items() if name != "AWS_SESSION_TOKEN"}
+    if deployment.profile:
+        environment |= dict.fromkeys(("AWS_PROFILE", "AWS_DEFAULT_PROFILE"), deployment.profile)
+    found: dict[str, str | None] = {"AWS_DEFAULT_REGION": session.region_name}
+    if (credentials := session.get_credentials()) is not None:
+        keys = credentials.get_frozen_credentials()
+        found |= {"AWS_ACCESS_KEY_ID": keys.access_key, "AWS_SECRET_ACCESS_KEY": keys.secret_key}
+        found |= {"AWS_SESSION_TOKEN": keys.token}
+    return environment | {name: value for name, value in found.items() if value}
+
+
 def _outputs(stack_name: str, deployment: Deployment) -> dict[str, str] | None:
-    """The stack's outputs, or None when there is no such stack."""
+    """The stack's outputs, or None when there is no such stack, or but a change set that would make it."""
     try:
         (stack,) = (
             deployment.session().client("cloudformation").describe_stacks(StackName=stack_name)["Stacks"]
@@ -61,15 +79,22 @@ def _outputs(stack_name: str, deployment: Deployment) -> dict[str, str] | None:
         if error.response["Error"]["Code"] == "ValidationError":  # CloudFormation's word for "not found"
             return None
         raise
+    if stack["StackStatus"] == "REVIEW_IN_PROGRESS":
+        return None
     return {output["OutputKey"]: output["OutputValue"] for output in stack.get("Outputs", [])}
+
+
+def parse(module: str, arguments: list[str]) -> argparse.Namespace:
+    """Read the stack's name, and whether it is a first deployment."""
+    parser = argparse.ArgumentParser(prog=f"python -m operations.{module}")
+    parser.add_argument("stack")
+    parser.add_argument("--first", action="store_true", help="the stack is not there yet")
+    return parser.parse_args(arguments)
 
 
 def main(arguments: list[str]) -> int:
     """Check the journeys of the stack that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m operations.gate")
-    parser.add_argument("stack")
-    parser.add_argument("--first", action="store_true", help="the stack is not there yet")
-    given = parser.parse_args(arguments)
+    given = parse("gate", arguments)
     try:
         return check(given.stack, deployment_of(given.stack), first=given.first)
     except NotConfigured as error:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # In SAM's order; the first that there is counts.
 FILES = ("samconfig.toml", "samconfig.yaml", "samconfig.yml")
+_TEXTS = ("region", "profile")
 
 
 class NotConfigured(Exception):
@@ -58,7 +59,8 @@ def deployment_of(stack_name: str, folder: Path = Path()) -> Deployment:
     when there is none, or when two say different things.
     """
     document = _read(folder)
-    environments = {name: _parameters(one) for name, one in document.items() if isinstance(one, dict)}
+    # One without any is for other commands, and an empty one for `sam deploy`.
+    environments = {name: found for name, one in document.items() if (found := _parameters(one))}
     named = environments.get(stack_name)
     if named is not None and named.get("stack_name", stack_name) != stack_name:
         other = named["stack_name"]
@@ -76,6 +78,9 @@ def deployment_of(stack_name: str, folder: Path = Path()) -> Deployment:
         )
     [environment] = fitting
     parameters = environments[environment]
+    wrong = [name for name in _TEXTS if not isinstance(parameters.get(name, ""), str)]
+    if wrong:
+        raise NotConfigured(f"samconfig's environment {environment}: {' and '.join(wrong)} must be a string")
     return Deployment(environment, parameters.get("region"), parameters.get("profile"))
 
 
@@ -83,14 +88,20 @@ def _read(folder: Path) -> Mapping[str, Any]:
     for path in (folder / name for name in FILES):
         if path.is_file():
             text = path.read_text()
-            document = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+            try:
+                document = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+            except (tomllib.TOMLDecodeError, yaml.YAMLError) as error:
+                raise NotConfigured(f"{path.name} can't be read: {error}") from error
             return document if isinstance(document, dict) else {}
     return {}
 
 
-def _parameters(environment: Mapping[str, Any]) -> dict[str, Any]:
+def _parameters(environment: Any) -> dict[str, Any]:
     """What `sam deploy` takes from an environment: its own table, over that for all commands."""
-    return {
-        **environment.get("global", {}).get("parameters", {}),
-        **environment.get("deploy", {}).get("parameters", {}),
-    }
+    return {**_table(environment, "global", "parameters"), **_table(environment, "deploy", "parameters")}
+
+
+def _table(value: Any, *path: str) -> dict[str, Any]:
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, dict) else {}

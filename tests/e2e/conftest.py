@@ -21,6 +21,7 @@ from local.emulator.stack import Stack
 from local.emulator.warm_up import warm_up, warm_up_lookups
 from local.ivr import Ivr
 from local.system import System
+from operations.sam_config import deployment_of
 
 # What needs no stack, or starts its own.
 ON_THEIR_OWN = {
@@ -61,7 +62,10 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System | None]:
 @pytest.fixture(scope="session")
 def stack(system: System | None) -> Stack:
     """The stack under test."""
-    return Stack.from_cloudformation(os.environ["STACK"]) if system is None else system.stack
+    if system is not None:
+        return system.stack
+    name = os.environ["STACK"]
+    return Stack.from_cloudformation(name, session=deployment_of(name).session())
 
 
 @pytest.fixture(scope="session")

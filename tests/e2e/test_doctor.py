@@ -85,7 +85,8 @@ def test_a_healthy_stack_has_nothing(clinic: Clinic) -> None:
     assert [finding for finding in findings if finding.state == "WRONG"] == []
     good = [finding.what for finding in findings if finding.state == "ok"]
     assert any("an identification ends as NOT_FOUND" in what for what in good)
-    assert "a journey starts and is cancelled" in good
+    assert "a journey goes on by itself and ends" in good
+    assert "the functions can run" in good
     assert len(good) >= 18
 
 
@@ -172,9 +173,31 @@ def alarm_gone(clinic: Clinic) -> Iterator[None]:
 
 
 @contextmanager
-def kept_for_ever(clinic: Clinic) -> Iterator[None]:
+def alarm_muted(clinic: Clinic) -> Iterator[None]:
+    names, watch = [clinic.physical("ThrottlesAlarm")], clinic.client("cloudwatch")
+    watch.disable_alarm_actions(AlarmNames=names)
+    yield
+    watch.enable_alarm_actions(AlarmNames=names)
+
+
+@contextmanager
+def reserved(clinic: Clinic, function: str, *, all_but: int | None) -> Iterator[None]:
+    """One function has nothing, or so much that the others have but the rest."""
+    functions, name = clinic.client("lambda"), clinic.physical(function)
+    quota = functions.get_account_settings()["AccountLimit"]["ConcurrentExecutions"]
+    much = 0 if all_but is None else quota - all_but
+    functions.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=much)
+    yield
+    functions.delete_function_concurrency(FunctionName=name)
+
+
+@contextmanager
+def kept_for(clinic: Clinic, days: int | None) -> Iterator[None]:
     logs, group = clinic.client("logs"), clinic.physical("RunJourneyLogGroup")
-    logs.delete_retention_policy(logGroupName=group)
+    if days is None:
+        logs.delete_retention_policy(logGroupName=group)
+    else:
+        logs.put_retention_policy(logGroupName=group, retentionInDays=days)
     yield
     logs.put_retention_policy(logGroupName=group, retentionInDays=30)
 
@@ -236,7 +259,17 @@ FAULTS: dict[str, tuple[Callable[[Clinic], Any], str]] = {
     "a topic that nobody hears of": (nobody_subscribed, "nobody hears of NoticeTopic"),
     "an alarm that rings": (alarm_rings, "alarms ring: "),
     "an alarm that is gone": (alarm_gone, "1 alarms are gone"),
-    "a log that is kept for ever": (kept_for_ever, "RunJourneyLogGroup is kept for ever"),
+    "an alarm that is muted": (alarm_muted, "alarms are muted: "),
+    "a function that is switched off": (
+        lambda c: reserved(c, "SweepJourneysFunction", all_but=None),
+        "SweepJourneysFunction is switched off",
+    ),
+    "an account whose functions are another's": (
+        lambda c: reserved(c, "SetAttributesFunction", all_but=40),
+        "functions at once, and this account and region has 40 for them",
+    ),
+    "a log that is kept for ever": (lambda c: kept_for(c, None), "RunJourneyLogGroup is kept for ever"),
+    "a log that is kept too short": (lambda c: kept_for(c, 1), "RunJourneyLogGroup is kept for 1 days, not"),
     "a journey that is parked": (parked_journey, "1 journeys are parked"),
     "a key that opens nothing": (no_key, "POST /conversations answers 403"),
     "a start that can't start": (function_is_broken, "POST /conversations answers 503"),
@@ -257,7 +290,10 @@ def test_a_fault_is_found_and_nothing_else(fault: str, clinic: Clinic) -> None:
     assert any(expected in finding.what for finding in found), found
     assert all(finding.todo for finding in found)
     # What the fault makes of a call is found with it.
-    of_a_call = ("an identification ends as", "gives no usable answer", "a journey's start answers")
+    of_a_call = (
+        *("an identification ends as", "gives no usable answer", "a journey's start answers"),
+        "a journey does not go on within 30 s",
+    )
     others = [finding.what for finding in found if expected not in finding.what]
     assert [what for what in others if not any(part in what for part in of_a_call)] == []
     assert wait_until(lambda: not clinic.wrong(), seconds=60)
@@ -278,6 +314,68 @@ def test_more_than_the_account_has_is_found(
     [finding] = doctor.concurrency(too_much)
     assert finding.state == "WRONG"
     assert expected in finding.what
+
+
+def test_an_alarm_that_tells_nobody_may_be_in_alarm(clinic: Clinic) -> None:
+    """The working hours' clock is, all day."""
+    watch = clinic.client("cloudwatch")
+    watch.put_metric_alarm(
+        AlarmName="the-clock",
+        Namespace="AWS/Lambda",
+        MetricName="Invocations",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanOrEqualToThreshold",
+    )
+    watch.set_alarm_state(AlarmName="the-clock", StateValue="ALARM", StateReason="it is noon")
+    patient = clinic.patient()
+    clock = {"WorkingHoursAlarm": ("AWS::CloudWatch::Alarm", "the-clock")}
+    findings = doctor.alarms(replace(patient, resources={**patient.resources, **clock}))
+    assert [finding.state for finding in findings] == ["ok"]
+    watch.delete_alarms(AlarmNames=["the-clock"])
+
+
+@contextmanager
+def somebody_who_may(clinic: Clinic, *actions: str) -> Iterator[dict[str, str]]:
+    """A user with the right to these actions, as an environment has it."""
+    iam, name = clinic.client("iam"), "somebody"
+    statement = {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    iam.create_user(UserName=name)
+    iam.put_user_policy(UserName=name, PolicyName="some", PolicyDocument=policy)
+    key = iam.create_access_key(UserName=name)["AccessKey"]
+    yield {"AWS_ACCESS_KEY_ID": key["AccessKeyId"], "AWS_SECRET_ACCESS_KEY": key["SecretAccessKey"]}
+    iam.delete_access_key(UserName=name, AccessKeyId=key["AccessKeyId"])
+    iam.delete_user_policy(UserName=name, PolicyName="some")
+    iam.delete_user(UserName=name)
+
+
+def test_who_may_not_look_is_not_told_that_all_is_well(
+    clinic: Clinic, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", str(clinic.stack.session.region_name))
+    with somebody_who_may(clinic, "cloudformation:*", "sns:*", "logs:*") as keys:
+        for name, value in keys.items():
+            monkeypatch.setenv(name, value)
+        assert doctor.main([clinic.stack.name, "--api-url", clinic.stack.api_url]) == 2
+    out = capsys.readouterr().out
+    assert "DENIED alarms can't be checked: DescribeAlarms (AccessDenied" in out
+    assert "hear of AlarmTopic" in out
+    assert out.endswith("nothing is wrong as far as this role may look\n")
+
+
+def test_what_is_not_offered_here_is_said_and_is_no_fault(
+    clinic: Clinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def quota_of_starts(stack: Patient) -> Iterator[Finding]:
+        stack.client("service-quotas").get_service_quota(ServiceCode="states", QuotaCode="L-84480801")
+        yield doctor.good("never")
+
+    monkeypatch.setattr(doctor, "CHECKS", (quota_of_starts,))
+    [finding] = doctor.examine(clinic.patient())
+    assert finding == ("?", "quota of starts can't be checked: GetServiceQuota (400)", "")
 
 
 def test_a_first_deployments_page_has_what_was_seen(clinic: Clinic) -> None:

@@ -19,7 +19,12 @@ region = "eu-west-1"
 stack_name = "staging"
 region = "us-west-2"
 """
-NO_JOURNEYS = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+NO_JOURNEYS = json.dumps(
+    {
+        "Resources": {"Topic": {"Type": "AWS::SNS::Topic"}},
+        "Outputs": {"ConversationTableName": {"Value": "Conversations"}},
+    }
+)
 
 
 @pytest.fixture(autouse=True)
