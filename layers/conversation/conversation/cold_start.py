@@ -1,8 +1,8 @@
 """What a function does before its first event, on Lambda.
 
-Lambda lends a whole core until a function is imported, and the part that its memory pays for from the first
-event on: a seventh of one at 256 MB. Elsewhere nothing happens here: whoever imports a function there may
-have neither credentials nor a network.
+Lambda lends a whole core until a function is imported, and the part that its memory pays for from the first event
+on: a seventh of one at 256 MB. Elsewhere nothing happens here: whoever imports a function there may have neither
+credentials nor a network.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 import gc
 from typing import TYPE_CHECKING
 
-from conversation import aws, settings
+from conversation import settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
 def begin() -> None:
-    """Leave garbage alone while modules are imported: to look for it takes a twentieth of that time."""
+    """Leave the garbage where it is while modules are imported: to look for it takes a twentieth of that time."""
     if settings.is_on_lambda():
         gc.disable()
 
 
 def connect() -> None:
-    """Make the connection to the conversations that the first event would wait for."""
+    """Make the connection to the conversations' table that the first call would wait for."""
+    from conversation import aws  # noqa: PLC0415 - who imports this package need not need botocore
+
     aws.connect(aws.dynamodb(), settings.StoreSettings.from_environment().table_name, "conversationId")
 
 
