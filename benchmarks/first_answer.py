@@ -2,17 +2,18 @@
 
     .venvs/development/bin/python -m benchmarks.first_answer
 
-Builds the functions and layers, and starts each in a new process with the runtime's own packages, as Lambda
-does for a cold start; the process imports the function and answers one of `events/`. Beside them, in the same
-rounds, a process imports botocore, makes one DynamoDB client and calls it once: the least that a function
-with a table does. AWS, the companies and the CRM are one server on the loopback interface that answers at
-once.
+Builds functions and layers, and starts each in a new process with the runtime's own packages, as Lambda does for
+a cold start; the process imports the function and answers one of `events/`. Beside them, in the same rounds, a
+process imports botocore, makes one DynamoDB client and calls it once: the least that a function with a table
+does. AWS, the companies and the CRM are one server on the loopback interface that answers at once.
 
 Prints medians: the import with the interpreter's own start, the first answer after it, both together, and the
-ratio of these to the bare client's. In brackets is the processor's time: what a function with a part of a
-core waits for, and what is measured best on a machine that does other things too.
+ratio of these to the bare client's. In brackets is the time of a core, which a function with a part of one waits
+for, and which others on this machine do not change much; the limits are for its ratio. Then what an answer costs
+once the function is warm, and the memory that the process has had at most. The second table is the same with TLS,
+which production has: docs/decisions/function-memory.md is made of it.
 
-Ends with 1 when a ratio is over its limit.
+Ends with 1 when a ratio without TLS is over its limit.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from local.emulator import deployment
 from local.processes import REPOSITORY
 
 ROUNDS = 15
+_WARM_CALLS = 20
 _RUNTIME = REPOSITORY / ".venvs/runtime/bin/python"
+_OF_ALL = ["DependenciesLayer", "ConversationLayer"]
+_OF_JOURNEYS = ["StepmarkLayer", "JourneysLayer"]
 
 
 class Case(NamedTuple):
@@ -51,8 +55,6 @@ class Case(NamedTuple):
         return [*_OF_ALL, *_OF_JOURNEYS] if "journey" in self.function else _OF_ALL
 
 
-_OF_ALL = ["DependenciesLayer", "ConversationLayer"]
-_OF_JOURNEYS = ["StepmarkLayer", "JourneysLayer"]
 # In an order in which each finds what the ones before it have stored.
 CASES = (
     Case("start_identification", 1.3),
@@ -65,48 +67,62 @@ CASES = (
     Case("sweep_journeys", 1.7),
 )
 
-_FUNCTION = """
+_TIMED = """
 import sys, time
 sys.path[:0] = {path!r}
-import app
+{make}
 imported = time.time(), time.process_time()
+call()
+answered = time.time(), time.process_time()
+for _ in range({warm_calls}):
+    call()
+warm = (time.process_time() - answered[1]) / {warm_calls}
+with open("/proc/self/status") as file:
+    kilobytes = next(int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+print(*imported, *answered, warm, kilobytes / 1024)
+"""
+_BARE = """
+import botocore.session
+client = botocore.session.get_session().create_client("dynamodb")
+def call():
+    client.get_item(TableName="Conversations", Key={"conversationId": {"S": "1"}})
+"""
+_FUNCTION = """
+import app
 import json
 from types import SimpleNamespace
 with open({event!r}) as file:
     event = json.load(file)
 context = SimpleNamespace(
     function_name="f", memory_limit_in_mb=512, invoked_function_arn="arn:aws:lambda:r:1:function:f",
-    aws_request_id="1", get_remaining_time_in_millis=lambda: 9000,
+    aws_request_id="1",
 )
-answer = app.lambda_handler(event, context)
-answered = time.time(), time.process_time()
-assert answer.get("statusCode", 200) in (200, 202), answer
-assert answer.get("outcome", "MATCH") == "MATCH", answer
-assert not answer.get("batchItemFailures"), answer
-print(*imported, *answered)
-"""
-_BARE = """
-import time
-import botocore.session
-client = botocore.session.get_session().create_client("dynamodb")
-imported = time.time(), time.process_time()
-client.get_item(TableName="Conversations", Key={"conversationId": {"S": "1"}})
-print(*imported, *(time.time(), time.process_time()))
+def call():
+    answer = app.lambda_handler(event, context)
+    assert answer.get("statusCode", 200) in (200, 202), answer
+    assert answer.get("outcome", "MATCH") == "MATCH", answer
+    assert not answer.get("batchItemFailures"), answer
 """
 
 
 class Sample(NamedTuple):
-    """Seconds from the process's start until the import had ended, and the first answer; of a core, too."""
+    """Seconds from the process's start to the end of the import and to the first answer, and those of a core.
+
+    `warm` is those of a core for each answer after the first; `megabytes` the most memory that it had.
+    """
 
     imported: float
     imported_cpu: float
     answered: float
     answered_cpu: float
+    warm: float
+    megabytes: float
 
 
-def run(code: str, environment: dict[str, str]) -> Sample:
-    """Run code in a new process that sees the runtime's packages and nothing of this repository."""
+def run(path: list[str], make: str, environment: dict[str, str]) -> Sample:
+    """Run what makes a `call` in a new process that sees the runtime's packages and `path`, and nothing else."""
     started = time.time()
+    code = _TIMED.format(path=path, make=make, warm_calls=_WARM_CALLS)
     finished = subprocess.run(  # noqa: S603 - the interpreter and code of this benchmark
         [_RUNTIME, "-I", "-B", "-c", code],
         check=False,
@@ -117,14 +133,27 @@ def run(code: str, environment: dict[str, str]) -> Sample:
     )
     if finished.returncode != 0:
         raise SystemExit(finished.stderr + finished.stdout)
-    imported, imported_cpu, answered, answered_cpu = map(float, finished.stdout.splitlines()[-1].split())
-    return Sample(imported - started, imported_cpu, answered - started, answered_cpu)
+    imported, imported_cpu, answered, *rest = map(float, finished.stdout.splitlines()[-1].split())
+    return Sample(imported - started, imported_cpu, answered - started, *rest)
 
 
-def environment_of(case: Case, url: str) -> dict[str, str]:
+def bare(url: str, certificates: str = "") -> Sample:
+    """Start a process that does nothing but call DynamoDB."""
+    return run([], _BARE, _environment(url, certificates))
+
+
+def sample(case: Case, url: str, certificates: str = "") -> Sample:
+    """Start a function and have it answer."""
+    path = [f"{REPOSITORY}/functions/{case.function}"]
+    path += [f"{deployment.BUILT}/{layer}/python" for layer in case.layers]
+    make = _FUNCTION.format(event=f"{REPOSITORY}/events/{case.event or case.function}.json")
+    return run(path, make, environment_of(case, url, certificates))
+
+
+def environment_of(case: Case, url: str, certificates: str = "") -> dict[str, str]:
     """What the template and Lambda set for a function, with every service at `url`."""
     return {
-        **_environment(url),
+        **_environment(url, certificates),
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "POWERTOOLS_SERVICE_NAME": case.function,
         "POWERTOOLS_METRICS_NAMESPACE": "Meanwhile",
@@ -150,7 +179,7 @@ def environment_of(case: Case, url: str) -> dict[str, str]:
     }
 
 
-def _environment(url: str) -> dict[str, str]:
+def _environment(url: str, certificates: str) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_REGION": "eu-west-1",
@@ -160,33 +189,21 @@ def _environment(url: str) -> dict[str, str]:
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "LANG": "C.UTF-8",
+        **({"AWS_CA_BUNDLE": certificates, "SSL_CERT_FILE": certificates} if certificates else {}),
     }
 
 
-def sample(case: Case, url: str) -> Sample:
-    """Start a function and have it answer."""
-    path = [f"{REPOSITORY}/functions/{case.function}"]
-    path += [f"{deployment.BUILT}/{layer}/python" for layer in case.layers]
-    code = _FUNCTION.format(path=path, event=f"{REPOSITORY}/events/{case.event or case.function}.json")
-    return run(code, environment_of(case, url))
+def measure(rounds: int, url: str, certificates: str = "") -> tuple[Sample, dict[Case, Sample]]:
+    """Let the bare client and the functions take turns; return medians. The first round is for warming up."""
+    rows = [
+        [bare(url, certificates), *(sample(case, url, certificates) for case in CASES)]
+        for _ in range(rounds + 1)
+    ][1:]
+    plain, *others = (_median(column) for column in zip(*rows, strict=True))
+    return plain, dict(zip(CASES, others, strict=True))
 
 
-def measure(rounds: int) -> tuple[list[Sample], dict[Case, list[Sample]]]:
-    """Let the bare client and the functions take turns; the first round is for warming up."""
-    bare: list[Sample] = []
-    of: dict[Case, list[Sample]] = {case: [] for case in CASES}
-    with serving() as url:
-        for number in range(rounds + 1):
-            plain = run(_BARE, _environment(url))
-            measured = [sample(case, url) for case in CASES]
-            if number:
-                bare.append(plain)
-                for case, one in zip(CASES, measured, strict=True):
-                    of[case].append(one)
-    return bare, of
-
-
-def _median(samples: list[Sample]) -> Sample:
+def _median(samples: tuple[Sample, ...]) -> Sample:
     return Sample(*(statistics.median(column) for column in zip(*samples, strict=True)))
 
 
@@ -194,26 +211,33 @@ def main() -> int:
     """Build, measure, print, and return the exit status."""
     with tempfile.TemporaryDirectory() as directory, deployment.build_lock():
         deployment.build(Path(directory))
-        samples, of = measure(ROUNDS)
-    bare = _median(samples)
-    print(f"medians of {ROUNDS} new processes each, ms; of a core in brackets")
-    print(f"{'':24}{'import':>14}{'first answer':>14}{'together':>16}{'ratio':>14}{'limit':>7}")
-    kept = _report("bare botocore client", bare, bare, 1.0)
-    for case in CASES:
-        kept &= _report(case.name, _median(of[case]), bare, case.limit)
+        with serving() as (url, _):
+            kept = _report("without TLS", *measure(ROUNDS, url))
+        with serving(tls_in=Path(directory)) as (url, certificates):
+            _report("with TLS", *measure(ROUNDS, url, certificates))
     return 0 if kept else 1
 
 
-def _report(name: str, one: Sample, bare: Sample, limit: float) -> bool:
-    ratio, of_a_core = one.answered / bare.answered, one.answered_cpu / bare.answered_cpu
+def _report(what: str, plain: Sample, of: dict[Case, Sample]) -> bool:
+    print(f"\n{what}: medians of {ROUNDS} new processes each, ms; of a core in brackets")
+    heads = "".join(f"{head:>14}" for head in ("import", "first answer", "together", "ratio"))
+    print(f"{'':24}{heads}{'limit':>7}{'warm':>8}{'MB':>5}")
+    _print("bare botocore client", plain, plain, "")
+    for case, one in of.items():
+        _print(case.name, one, plain, str(case.limit))
+    return all(one.answered_cpu / plain.answered_cpu <= case.limit for case, one in of.items())
+
+
+def _print(name: str, one: Sample, plain: Sample, limit: str) -> None:
     pairs = [
         (one.imported, one.imported_cpu),
         (one.answered - one.imported, one.answered_cpu - one.imported_cpu),
         (one.answered, one.answered_cpu),
     ]
     figures = "".join(f"{f'{wall * 1000:.0f} ({cpu * 1000:.0f})':>14}" for wall, cpu in pairs)
-    print(f"{name:24}{figures}  {f'{ratio:.2f} ({of_a_core:.2f})':>14}{limit:>7}")
-    return ratio <= limit
+    ratio = f"{one.answered / plain.answered:.2f} ({one.answered_cpu / plain.answered_cpu:.2f})"
+    warm = f"({one.warm * 1000:.1f})"
+    print(f"{name:24}{figures}{ratio:>14}{limit:>7}{warm:>8}{one.megabytes:>5.0f}")
 
 
 if __name__ == "__main__":

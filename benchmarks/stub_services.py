@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 import socketserver
+import ssl
+import subprocess
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 CREDENTIALS = {
     "alpha": {"apiKey": "benchmark"},
@@ -20,77 +23,103 @@ CREDENTIALS = {
     "gamma": {"clientId": "benchmark", "clientSecret": "benchmark"},
 }
 _NUMBER = "+33612345678"
-_ANSWERS: dict[str, Any] = {
+_CONTACT = {
+    "contactId": "1", "msisdn": _NUMBER.removeprefix("+"), "name": {"given": "J", "family": "D"}, "vip": True,
+}  # fmt: skip
+_COMPANIES: dict[str, Any] = {
     "/alpha/customers": [{"id": "1", "first_name": "J", "last_name": "D", "phone": _NUMBER, "tier": "vip"}],
-    "/beta/v2/contacts/search": {
-        "total": 1,
-        "items": [
-            {
-                "contactId": "1",
-                "msisdn": _NUMBER.removeprefix("+"),
-                "name": {"given": "J", "family": "D"},
-                "vip": True,
-            }
-        ],
-    },
+    "/beta/v2/contacts/search": {"total": 1, "items": [_CONTACT]},
     "/gamma/oauth/token": {"access_token": "benchmark", "expires_in": 300},
     f"/gamma/people/{_NUMBER}": {"personId": "1", "phone": _NUMBER, "fullName": "J D", "segment": "vip"},
     "/crm/notes": {"noteId": "1"},
 }
+type _Items = dict[str, Any]
+
+
+def _put(request: dict[str, Any], items: _Items) -> dict[str, Any]:
+    items[request["TableName"]] = request["Item"]
+    return {}
+
+
+# By the last part of the header X-Amz-Target.
+_AWS: dict[str, Callable[[dict[str, Any], _Items], dict[str, Any]]] = {
+    "PutItem": _put,
+    "GetItem": lambda request, items: {k: items[n] for k, n in [("Item", request["TableName"])] if n in items},
+    "UpdateItem": lambda request, items: {"Attributes": items.get(request["TableName"], {})},
+    "Query": lambda _request, _items: {"Items": [], "Count": 0},
+    "StartExecution": lambda _request, _items: {"executionArn": "arn:aws:states:1", "startDate": 0},
+    "GetSecretValue": lambda request, _items: {"SecretString": json.dumps(CREDENTIALS[request["SecretId"]])},
+    "SendMessage": lambda _request, _items: {"MessageId": "1"},
+}
+
+
+def _answer(path: str, target: str, body: bytes, items: _Items) -> Any:
+    if target:
+        return _AWS[target.rpartition(".")[2]](json.loads(body), items)
+    return _COMPANIES.get(path.partition("?")[0], {})
+
+
+class _Connection(socketserver.StreamRequestHandler):
+    server: _Server
+    disable_nagle_algorithm = True
+
+    def handle(self) -> None:
+        while line := self.rfile.readline():
+            headers = {}
+            while (header := self.rfile.readline()) != b"\r\n":
+                name, _, value = header.decode().partition(":")
+                headers[name.lower()] = value.strip()
+            body = self.rfile.read(int(headers.get("content-length", 0)))
+            path, target = line.split()[1].decode(), headers.get("x-amz-target", "")
+            answer = json.dumps(_answer(path, target, body, self.server.items)).encode()
+            head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(answer)}"
+            self.wfile.write(head.encode() + b"\r\n\r\n" + answer)
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Connection)
+        self.items: _Items = {}
 
 
 @contextmanager
-def serving() -> Iterator[str]:
-    """Serve for the length of a `with` block; yields the base URL.
+def serving(*, tls_in: Path | None = None) -> Iterator[tuple[str, str]]:
+    """Serve for the length of a `with` block; yields the base URL, and a file of trusted certificates.
 
-    with serving() as url:
-        ...  # AWS_ENDPOINT_URL=url, SOURCE_URL=f"{url}/alpha"
+        with serving() as (url, _):
+            ...  # AWS_ENDPOINT_URL=url, SOURCE_URL=f"{url}/alpha"
+
+    `tls_in` is a folder for a certificate, and makes it https: then the file holds that certificate and as many
+    others as the SDK's own, which a client has to read.
     """
-    items: dict[str, dict[str, Any]] = {}
-
-    class Connection(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            while line := self.rfile.readline():
-                path = line.split()[1].decode()
-                headers = {}
-                while (header := self.rfile.readline()) != b"\r\n":
-                    name, _, value = header.decode().partition(":")
-                    headers[name.lower()] = value.strip()
-                body = self.rfile.read(int(headers.get("content-length", 0)))
-                answer = json.dumps(_answer(path, headers.get("x-amz-target", ""), body, items)).encode()
-                head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
-                self.wfile.write(f"{head}Content-Length: {len(answer)}\r\n\r\n".encode() + answer)
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        block_on_close = False
-
-    with Server(("127.0.0.1", 0), Connection) as server:
+    with _Server() as server:
+        scheme, trusted = "http", ""
+        if tls_in is not None:
+            scheme, context = "https", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            trusted = _certify(context, tls_in)
+            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
+            yield f"{scheme}://127.0.0.1:{server.server_address[1]}", trusted
         finally:
             server.shutdown()
 
 
-def _answer(path: str, target: str, body: bytes, items: dict[str, dict[str, Any]]) -> Any:
-    if not target:
-        return _ANSWERS.get(path.partition("?")[0].replace("%2B", "+"), {})
-    request = json.loads(body)
-    answer: dict[str, Any] = {}
-    match target.rpartition(".")[2]:
-        case "PutItem":
-            items[request["TableName"]] = request["Item"]
-        case "GetItem" if request["TableName"] in items:
-            answer = {"Item": items[request["TableName"]]}
-        case "UpdateItem":
-            answer = {"Attributes": items.get(request["TableName"], {})}
-        case "Query":
-            answer = {"Items": [], "Count": 0}
-        case "StartExecution":
-            answer = {"executionArn": "arn:aws:states:eu-west-1:123456789012:execution:1", "startDate": 0}
-        case "GetSecretValue":
-            answer = {"SecretString": json.dumps(CREDENTIALS[request["SecretId"]])}
-        case "SendMessage":
-            answer = {"MessageId": "1", "MD5OfMessageBody": ""}
-    return answer
+def _certify(context: ssl.SSLContext, folder: Path) -> str:
+    import botocore.httpsession  # noqa: PLC0415 - whose certificates they are
+
+    private, own, trusted = folder / "private.pem", folder / "own.pem", folder / "trusted.pem"
+    subprocess.run(  # noqa: S603 - arguments of our own
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",  # noqa: S607
+         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+         "-keyout", private, "-out", own],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    context.load_cert_chain(own, private)
+    bundle = open(botocore.httpsession.DEFAULT_CA_BUNDLE).read()  # noqa: PTH123, SIM115
+    trusted.write_text(own.read_text() + bundle)
+    return str(trusted)
