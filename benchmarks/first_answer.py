@@ -2,16 +2,17 @@
 
     .venvs/development/bin/python -m benchmarks.first_answer
 
-Builds functions and layers, and starts each in a new process with the runtime's own packages, as Lambda does for
-a cold start; the process imports the function and answers one of `events/`. Beside them, in the same rounds, a
-process imports botocore, makes one DynamoDB client and calls it once: the least that a function with a table
-does. AWS, the companies and the CRM are one server on the loopback interface that answers at once.
+Builds functions and layers, and starts each in a new process with the runtime's own packages, as Lambda does
+for a cold start; the process imports the function and answers one of `events/`. Beside them, in the same
+rounds, a process imports botocore, makes one DynamoDB client and calls it once: the least that a function
+with a table does. AWS, the companies and the CRM are one server on the loopback interface, which answers at
+once.
 
 Prints medians: the import with the interpreter's own start, the first answer after it, both together, and the
-ratio of these to the bare client's. In brackets is the time of a core, which a function with a part of one waits
-for, and which others on this machine do not change much; the limits are for its ratio. Then what an answer costs
-once the function is warm, and the memory that the process has had at most. The second table is the same with TLS,
-which production has: docs/decisions/function-memory.md is made of it.
+ratio of these to the bare client's. In brackets is the time of a core, which a function with a part of one
+waits for, and which others on this machine do not change much; the limits are for its ratio. Then what an
+answer costs once the function is warm, and the memory that the process has had at most. The second table is
+the same with TLS, which production has: docs/decisions/function-memory.md is made of it.
 
 Ends with 1 when a ratio without TLS is over its limit.
 """
@@ -106,9 +107,9 @@ def call():
 
 
 class Sample(NamedTuple):
-    """Seconds from the process's start to the end of the import and to the first answer, and those of a core.
+    """Seconds from the process's start to the end of the import and to the first answer, and of a core.
 
-    `warm` is those of a core for each answer after the first; `megabytes` the most memory that it had.
+    `warm` is what of a core each answer takes after the first; `megabytes` the most memory that it had.
     """
 
     imported: float
@@ -120,7 +121,7 @@ class Sample(NamedTuple):
 
 
 def run(path: list[str], make: str, environment: dict[str, str]) -> Sample:
-    """Run what makes a `call` in a new process that sees the runtime's packages and `path`, and nothing else."""
+    """Run what makes a `call` in a new process that sees `path`, the runtime's packages, and nothing else."""
     started = time.time()
     code = _TIMED.format(path=path, make=make, warm_calls=_WARM_CALLS)
     finished = subprocess.run(  # noqa: S603 - the interpreter and code of this benchmark
@@ -169,7 +170,9 @@ def environment_of(case: Case, url: str, certificates: str = "") -> dict[str, st
         "SOURCE_SECRET": case.source,
         "TOKEN_TABLE": "SourceTokens",
         "CRM_URL": f"{url}/crm",
+        "MAX_WAIT_SECONDS": "20",
         "JOURNEY_HOURS": "0",
+        "JOURNEY_COMMIT_LIMIT": "1000",
         "RETENTION_OFFERS": "one month free,two months free",
         "WORKFLOW_TABLE": "Workflows",
         "RESUME_QUEUE_URL": f"{url}/123456789012/resume",

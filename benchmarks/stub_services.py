@@ -11,11 +11,13 @@ import ssl
 import subprocess
 import threading
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import botocore.httpsession
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 CREDENTIALS = {
     "alpha": {"apiKey": "benchmark"},
@@ -44,7 +46,7 @@ def _put(request: dict[str, Any], items: _Items) -> dict[str, Any]:
 # By the last part of the header X-Amz-Target.
 _AWS: dict[str, Callable[[dict[str, Any], _Items], dict[str, Any]]] = {
     "PutItem": _put,
-    "GetItem": lambda request, items: {k: items[n] for k, n in [("Item", request["TableName"])] if n in items},
+    "GetItem": lambda request, items: {"Item": item} if (item := items.get(request["TableName"])) else {},
     "UpdateItem": lambda request, items: {"Attributes": items.get(request["TableName"], {})},
     "Query": lambda _request, _items: {"Items": [], "Count": 0},
     "StartExecution": lambda _request, _items: {"executionArn": "arn:aws:states:1", "startDate": 0},
@@ -92,15 +94,17 @@ def serving(*, tls_in: Path | None = None) -> Iterator[tuple[str, str]]:
         with serving() as (url, _):
             ...  # AWS_ENDPOINT_URL=url, SOURCE_URL=f"{url}/alpha"
 
-    `tls_in` is a folder for a certificate, and makes it https: then the file holds that certificate and as many
-    others as the SDK's own, which a client has to read.
+    `tls_in` is a folder for a certificate, and makes it https: then the file holds that certificate and all
+    of the SDK's own, which a client has to read too.
     """
     with _Server() as server:
         scheme, trusted = "http", ""
         if tls_in is not None:
             scheme, context = "https", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             trusted = _certify(context, tls_in)
-            server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+            server.socket = context.wrap_socket(
+                server.socket, server_side=True, do_handshake_on_connect=False
+            )
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             yield f"{scheme}://127.0.0.1:{server.server_address[1]}", trusted
@@ -109,17 +113,13 @@ def serving(*, tls_in: Path | None = None) -> Iterator[tuple[str, str]]:
 
 
 def _certify(context: ssl.SSLContext, folder: Path) -> str:
-    import botocore.httpsession  # noqa: PLC0415 - whose certificates they are
-
     private, own, trusted = folder / "private.pem", folder / "own.pem", folder / "trusted.pem"
-    subprocess.run(  # noqa: S603 - arguments of our own
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",  # noqa: S607
-         "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", private, "-out", own],
-        check=True,
-        capture_output=True,
-    )  # fmt: skip
+    make: list[str | Path] = [
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+        "-days", "1", "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1",
+        "-keyout", private, "-out", own,
+    ]  # fmt: skip
+    subprocess.run(make, check=True, capture_output=True)  # noqa: S603 - arguments of our own
     context.load_cert_chain(own, private)
-    bundle = open(botocore.httpsession.DEFAULT_CA_BUNDLE).read()  # noqa: PTH123, SIM115
-    trusted.write_text(own.read_text() + bundle)
+    trusted.write_text(own.read_text() + Path(botocore.httpsession.DEFAULT_CA_BUNDLE).read_text())
     return str(trusted)

@@ -1,8 +1,8 @@
 """What a function does before its first event, on Lambda.
 
-Lambda lends a whole core until a function is imported, and the part that its memory pays for from the first event
-on: a seventh of one at 256 MB. Elsewhere nothing happens here: whoever imports a function there may have neither
-credentials nor a network.
+Lambda lends a whole core until a function is imported, and the part that its memory pays for from the first
+event on: a seventh of one at 256 MB. Elsewhere nothing happens here: who imports a function there may have
+neither credentials nor a network.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def begin() -> None:
-    """Leave the garbage where it is while modules are imported: to look for it takes a twentieth of that time."""
+    """Leave garbage where it is while modules are imported: to look for it takes a twentieth of the time."""
     if settings.is_on_lambda():
         gc.disable()
 
