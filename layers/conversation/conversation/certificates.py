@@ -1,9 +1,9 @@
 """Trusted certificates, read once for all clients of AWS.
 
 For each new connection urllib3 reads the file of trusted certificates anew (urllib3/urllib3#3623), which with
-OpenSSL 3 takes 20 to 70 ms of a core (python/cpython#95031, aws/aws-lambda-base-images#154): a third of a second
-at 256 MB, of every call after a quiet minute. What one connection trusts, the next one does too, whichever client
-it is of: they share a context, which remembers what it has read.
+OpenSSL 3 takes 20 to 70 ms of a core (python/cpython#95031, aws/aws-lambda-base-images#154): up to half a
+second at 256 MB, of every call after a quiet minute. What one connection trusts, the next one does too,
+whichever client it is of: they share a context, which remembers what it has read.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _shared(bundle: str | None, protocol: int) -> _Remembering:
 
 @contextmanager
 def read_once(bundle: str | None) -> Iterator[None]:
-    """Have clients that are made within the `with` block share what they trust: a file, None for the SDK's own.
+    """Have clients made within the `with` block share what they trust: a file, None for the SDK's own.
 
         with read_once(session.get_config_variable("ca_bundle")):
             session.create_client("dynamodb")
