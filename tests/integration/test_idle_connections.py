@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from conversation import aws, idle, timestamps
+from conversation import aws, http_client, idle, timestamps
 from conversation.connections import tls
 from conversation.errors import SourceUnavailable
 from conversation.sources import gamma, shared_token
@@ -115,6 +115,29 @@ def test_one_that_was_closed_meanwhile_is_not_used(service: Service, fate: Fate)
         server.end(0, fate)
         assert service.ask(server.url)
     assert own(server) == [0, 1], "and nobody is asked twice"
+
+
+@every_end
+def test_one_that_was_closed_while_everything_was_frozen_is_not_used(fate: Fate) -> None:
+    """The next request is there as soon as the news that the connection is over."""
+    loop: Any = http_client._loop()
+    frozen, thaw = threading.Event(), threading.Event()
+
+    def freeze() -> None:
+        frozen.set()
+        thaw.wait(30)
+
+    with keeping_server(answering(ALPHA)) as server, ThreadPoolExecutor(1) as caller:
+        assert ALPHA.ask(server.url)
+        loop.call_soon_threadsafe(freeze)
+        assert frozen.wait(30)
+        before = len(loop._ready)
+        server.end(0, fate)
+        asking = caller.submit(ALPHA.ask, server.url)
+        wait_until(lambda: len(loop._ready) > before)
+        thaw.set()
+        assert asking.result(30)
+    assert own(server) == [0, 1]
 
 
 @every_service
@@ -419,7 +442,7 @@ def test_a_connection_to_aws_that_was_idle_for_long_is_not_trusted(
 def test_of_two_connections_to_aws_that_died_a_call_finds_one(
     endpoint: Callable[[KeepingServer], None],
 ) -> None:
-    """There are two tries, and the second may not go out over what is as old as the first."""
+    """There are two tries, and urllib3 makes the second over a new connection, whatever else is kept."""
     both = threading.Barrier(2)
 
     def script(asked: Asked) -> Answer:
@@ -431,6 +454,7 @@ def test_of_two_connections_to_aws_that_died_a_call_finds_one(
 
     with keeping_server(script) as server:
         endpoint(server)
+        READ.client()
         with ThreadPoolExecutor(2) as threads:
             assert all(threads.map(lambda _: READ(), range(2)))
         assert READ()

@@ -88,12 +88,7 @@ def make_client(service: str, config: Config = CONFIG) -> Any:
             client.close()
         used_at = timestamps.now()
 
-    def drop_all_when_one_failed(*, exception: Exception | None, **_response: object) -> None:
-        if exception is not None:
-            client.close()
-
     client.meta.events.register("request-created", drop_what_was_idle)
-    client.meta.events.register("response-received", drop_all_when_one_failed)
     return client
 
 

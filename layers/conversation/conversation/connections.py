@@ -9,7 +9,6 @@ take is asked again on a new one, and when one has died, all others of its age a
 from __future__ import annotations
 
 import asyncio
-import select
 import ssl
 import time
 from functools import cache, partial
@@ -150,11 +149,7 @@ class Connection(asyncio.Protocol):
 
     def is_usable(self) -> bool:
         """Tell whether a kept connection may be used again: it is young, and nothing has come over it."""
-        if self._has_ended or self._transport.is_closing() or not idle.is_trusted(self.used_at):
-            return False
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket"), select.POLLIN)
-        return not poll.poll(0)
+        return not (self._has_ended or self._transport.is_closing()) and idle.is_trusted(self.used_at)
 
     def abort(self) -> None:
         """Close the connection without a word."""
