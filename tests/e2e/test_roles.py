@@ -53,6 +53,7 @@ NOT_USED = {
 }
 # CloudTrail's LookupEvents answers no more at once, and the emulator's has no second page.
 EVENTS_OF_A_PAGE = 50
+SLICE = timedelta(seconds=20)
 CALLER = "+33639986001"
 
 
@@ -82,8 +83,13 @@ class Account:
 
     def called(self, service: str, *, since: datetime) -> set[str]:
         """The actions that a function has called since a moment."""
-        events = self._events(service, since=since)
-        assert len(events) < EVENTS_OF_A_PAGE, "an action may be hidden behind the many others"
+        events: list[Any] = []
+        now = datetime.now(UTC)
+        while since < now:  # the sweep alone reads 16 parts of its index each minute
+            until = since + SLICE
+            part = self._events(service, since=since, until=until)
+            assert len(part) < EVENTS_OF_A_PAGE, "an action may be hidden behind the many others"
+            events, since = events + part, until
         called = {f"{event['EventSource'].partition('.')[0]}:{event['EventName']}" for event in events}
         for action, name in NAMES_OF_THE_EMULATOR.items():
             if (named := f"{action.partition(':')[0]}:{name}") in called:
@@ -96,11 +102,13 @@ class Account:
         events = self._events(service, name=NAMES_OF_THE_EMULATOR.get(action, name))
         return any(event["EventSource"] == f"{source}.amazonaws.com" for event in events)
 
-    def _events(self, service: str, *, name: str = "", since: datetime | None = None) -> list[Any]:
+    def _events(
+        self, service: str, *, name: str = "", since: datetime | None = None, until: datetime | None = None
+    ) -> list[Any]:
         attributes: list[Any] = [{"AttributeKey": "AccessKeyId", "AttributeValue": self._access_key(service)}]
         if name:
             attributes.append({"AttributeKey": "EventName", "AttributeValue": name})
-        window: Any = {"StartTime": since} if since else {}
+        window: Any = {"StartTime": since, "EndTime": until} if since and until else {}
         found = self.client("cloudtrail").lookup_events(LookupAttributes=attributes, **window)
         return list(found["Events"])
 
