@@ -53,7 +53,8 @@ NOT_USED = {
 }
 # CloudTrail's LookupEvents answers no more at once, and the emulator's has no second page.
 EVENTS_OF_A_PAGE = 50
-SLICE = timedelta(seconds=20)
+# The emulator has whole seconds in its events.
+SHORTEST_SLICE = timedelta(seconds=1)
 CALLER = "+33639986001"
 
 
@@ -83,18 +84,24 @@ class Account:
 
     def called(self, service: str, *, since: datetime) -> set[str]:
         """The actions that a function has called since a moment."""
-        events: list[Any] = []
-        now = datetime.now(UTC)
-        while since < now:  # the sweep alone reads 16 parts of its index each minute
-            until = since + SLICE
-            part = self._events(service, since=since, until=until)
-            assert len(part) < EVENTS_OF_A_PAGE, "an action may be hidden behind the many others"
-            events, since = events + part, until
+        events = self._all_events(service, since=since, until=datetime.now(UTC))
         called = {f"{event['EventSource'].partition('.')[0]}:{event['EventName']}" for event in events}
         for action, name in NAMES_OF_THE_EMULATOR.items():
             if (named := f"{action.partition(':')[0]}:{name}") in called:
                 called = called - {named} | {action}
         return called
+
+    def _all_events(self, service: str, *, since: datetime, until: datetime) -> list[Any]:
+        """The events of a time, which is halved while a page is too small for it."""
+        events = self._events(service, since=since, until=until)
+        if len(events) < EVENTS_OF_A_PAGE:
+            return events
+        assert until - since > SHORTEST_SLICE, "an action may be hidden behind the many others"
+        middle = since + (until - since) / 2
+        return [
+            *self._all_events(service, since=since, until=middle),
+            *self._all_events(service, since=middle, until=until),
+        ]
 
     def has_called(self, service: str, action: str) -> bool:
         """Tell whether a function has called an action since it was deployed."""

@@ -24,7 +24,7 @@ from local.emulator.warm_up import warm_up
 from local.ivr import Ivr
 from local.system import System
 
-READERS, CALLERS = 40, 50
+READERS, CALLERS = 200, 50
 CALLS_A_SECOND = 1
 # The emulator is to start these functions before anything is measured.
 AT_ONCE = 6
@@ -106,14 +106,10 @@ def test_every_new_caller_is_identified_within_the_deadline(crowded: System) -> 
                 number: invented_customer(source, number) for number in numbers[position :: len(SOURCES)]
             }
             crowded.companies.know(source, known)
-        # Conversations that nothing concludes are waited for: their deadline is over, or they are unknown.
+        pending = conversation_that_nothing_concludes(crowded, ivr)
+        bound_readers(stack)
         with ThreadPoolExecutor(READERS) as readers:
-            waiting = [
-                readers.submit(wait_again_and_again, ivr, str(uuid.uuid4()), over)
-                for _ in range(READERS // 2)
-            ]
-            started = [str(uuid.uuid4()) for _ in range(READERS // 2)]
-            waiting += [readers.submit(wait_again_and_again, ivr, one, over) for one in started]
+            waiting = [readers.submit(wait_again_and_again, ivr, pending, over) for _ in range(READERS)]
             time.sleep(2)  # the crowd is there before the first new caller
             conversations = []
             for number in numbers:
