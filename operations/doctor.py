@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import sys
 import time
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
+from operations.api_address import reachable
 from operations.sam_config import NotConfigured, deployment_of
 
 if TYPE_CHECKING:
@@ -75,8 +77,11 @@ class Patient:
     conversation_id: str = field(default_factory=lambda: f"doctor-{uuid.uuid4()}")
 
     @classmethod
-    def of(cls, session: boto3.Session, name: str, api_url: str) -> Patient:
-        """Look at CloudFormation. Raises ClientError when there is no such stack."""
+    def of(cls, session: boto3.Session, name: str, api_url: str = "") -> Patient:
+        """Look at CloudFormation, which knows where the API is if nobody says so.
+
+        Raises ClientError when there is no such stack.
+        """
         cloudformation = session.client("cloudformation")
         (stack,) = cloudformation.describe_stacks(StackName=name)["Stacks"]
         outputs = {one["OutputKey"]: one["OutputValue"] for one in stack.get("Outputs", [])}
@@ -84,7 +89,7 @@ class Patient:
         return cls(
             session,
             name,
-            (api_url or outputs.get("ApiUrl", "")).rstrip("/"),
+            (api_url or reachable(outputs.get("ApiUrl", ""), os.environ.get("AWS_ENDPOINT_URL"))).rstrip("/"),
             stack["StackStatus"],
             outputs,
             {one["ParameterKey"]: one["ParameterValue"] for one in stack.get("Parameters", [])},

@@ -45,7 +45,7 @@ class Timing(NamedTuple):
 def take_times(stack: Patient, count: int = CONVERSATIONS) -> list[Timing]:
     """Identify a number that nobody has, one conversation after the other.
 
-    take_times(Patient.of(session, "staging", ""))
+    take_times(Patient.of(session, "staging"))
 
     The first ones come upon functions that have not run yet.
     """
@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> int:
     if deployed != 0:
         return deployed
     input("Fill the secrets and subscribe to both topics (docs/deploying.md), then press Enter. ")
-    stack = Patient.of(deployment_of(given.stack).session(), given.stack, "")
+    stack = Patient.of(deployment_of(given.stack).session(), given.stack)
     findings = list(doctor.examine(stack))
     tested = subprocess.run(  # noqa: S603 - make, with a name that CloudFormation has taken
         [shutil.which("make") or "make", "e2e", f"STACK={given.stack}"],

@@ -28,22 +28,31 @@ def emulator_session() -> boto3.Session:
     return boto3.Session("test", "test", region_name=REGION)
 
 
-def build(directory: Path) -> None:
-    """`sam build` of template.yaml, whatever has not changed since the last time taken from the cache."""
+def build(directory: Path, checkout: Path = processes.REPOSITORY, to: Path = BUILT) -> Path:
+    """`sam build` of a checkout, whatever has not changed since the last time taken from the cache.
+
+    Returns the folder that `deploy` and `redeploy` take.
+    """
     _sam(
-        ["build", "--cached", "--cache-dir", f"{_SAM_BUILD}/cache", "--build-dir", f"{_SAM_BUILD}/build"],
+        [
+            *["build", "--cached", "--cache-dir", f"{_SAM_BUILD}/cache", "--build-dir", str(to)],
+            *["--template-file", f"{checkout}/template.yaml", "--base-dir", str(checkout)],
+        ],
         log=directory / "sam-build.log",
     )
+    return to
 
 
-def deploy(directory: Path, endpoint: str, parameters: Mapping[str, str], name: str = NAME) -> Stack:
+def deploy(
+    directory: Path, endpoint: str, parameters: Mapping[str, str], name: str = NAME, built: Path = BUILT
+) -> Stack:
     """`sam deploy` of what `build` made to the emulator at `endpoint`, and the demo companies' credentials.
 
     deploy(directory, "http://127.0.0.1:4566", {"AlphaUrl": "http://127.0.0.1:8000/alpha", ...})
 
     Raises `DeploymentError`.
     """
-    _sam_deploy(directory, endpoint, BUILT, name, [f"{key}={value}" for key, value in parameters.items()])
+    _sam_deploy(directory, endpoint, built, name, [f"{key}={value}" for key, value in parameters.items()])
     stack = Stack.from_cloudformation(name, endpoint=endpoint, session=emulator_session())
     secrets = stack.session.client("secretsmanager", endpoint_url=endpoint)
     for source in SOURCES:

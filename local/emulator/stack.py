@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
-from urllib.parse import urlsplit
 
 import boto3
+
+from operations.api_address import reachable
 
 if TYPE_CHECKING:
     from mypy_boto3_cloudformation import CloudFormationClient
@@ -48,7 +49,7 @@ class Stack:
             name=name,
             endpoint=endpoint,
             session=session,
-            api_url=_reachable(outputs["ApiUrl"].rstrip("/"), endpoint),
+            api_url=reachable(outputs["ApiUrl"].rstrip("/"), endpoint),
             api_key=apis.get_api_key(apiKey=outputs["ApiKeyId"], includeValue=True)["value"],
             table_name=outputs["ConversationTableName"],
             state_machine_arn=outputs["StateMachineArn"],
@@ -59,12 +60,3 @@ class Stack:
 def _outputs(cloudformation: "CloudFormationClient", name: str) -> dict[str, str]:
     stack = cloudformation.describe_stacks(StackName=name)["Stacks"][0]
     return {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
-
-
-def _reachable(api_url: str, endpoint: str | None) -> str:
-    """The API's URL, which on the emulator is a path of its endpoint: no name to resolve, no Host header."""
-    if endpoint is None:
-        return api_url
-    url = urlsplit(api_url)
-    api_id = str(url.hostname).partition(".")[0]
-    return f"{endpoint}/_aws/execute-api/{api_id}{url.path}"
