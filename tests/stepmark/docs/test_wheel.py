@@ -38,7 +38,11 @@ def interpreter_of(version: str) -> Path | None:
     on_path = shutil.which(f"python{version}")
     pyenv = sorted((Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python"))
     for candidate in [*([Path(on_path)] if on_path else []), *pyenv]:
-        asked = [candidate, "-c", "import sys; print(sys.executable)"]  # behind pyenv's own script
+        asked: list[str | Path] = [
+            candidate,
+            "-c",
+            "import sys; print(sys.executable)",
+        ]  # behind pyenv's own script
         tried = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603
         if tried.returncode == 0:
             return Path(tried.stdout.strip())
