@@ -18,6 +18,7 @@ StepmarkError
     │   └── PayloadTooLarge    it is longer than an event may be
     ├── HandlerFailed          the event's handler raised; nothing changed
     ├── DefinitionError        definition() raised or is not valid
+    ├── StoreError             the store can't be used like this, now or later
     ├── RecordTooLarge         a store can't hold that much for one workflow
     ├── StateError             a field can't be stored or no longer fits
     └── DoNotRetry             a step raises it (or a subclass) to refuse retries
@@ -113,6 +114,10 @@ class DefinitionError(PermanentError):
 
 class StateError(PermanentError):
     """A field of the state can't be stored, or what is stored no longer fits the class."""
+
+
+class StoreError(PermanentError):
+    """The store can't be used like this: a table is missing, an id too long, a file of a newer release."""
 
 
 class RecordTooLarge(PermanentError):

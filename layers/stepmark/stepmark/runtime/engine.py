@@ -38,7 +38,7 @@ from stepmark.runtime.unreadable import close_unread, is_long_over, put_aside
 from stepmark.runtime.worker import Worker, stopping_signals
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
     from stepmark.core.delivery import Delivery
     from stepmark.core.snapshot import Snapshot
@@ -59,6 +59,11 @@ class _Sessions:
             if self._classes.setdefault(name, cls) is not cls:
                 raise ValueError(f"two workflow classes are called {name!r}: give one of them another name")
             codec_of(cls)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The names of the workflows that it runs."""
+        return self._classes.keys()
 
     def _snapshot(self, record: Record) -> Snapshot:
         return read_snapshot(record, self._classes.get(record.workflow))
@@ -439,11 +444,6 @@ def run_worker(
     workflows run at once.
     """
     stopping = stop or threading.Event()
-    with (
-        ThreadPoolExecutor(concurrency, "stepmark-worker") as executor,
-        stopping_signals(stop, stopping),
-    ):
-        worker = Worker(engine.runtime, engine.resume, executor, concurrency)
-        while not stopping.is_set():
-            if not worker.take_due():
-                worker.pause(poll_seconds, stopping)
+    worker = Worker(engine.runtime, engine.resume, engine.names, concurrency)
+    with stopping_signals(stop, stopping):
+        worker.run(stopping, poll_seconds)

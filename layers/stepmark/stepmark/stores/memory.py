@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from stepmark.errors import VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from stepmark.core.record import Record
 
@@ -39,9 +39,13 @@ class MemoryStore:
                 raise VersionConflict(record.workflow_id)
             self._records[record.workflow_id] = record
 
-    def due(self, now: float, limit: int) -> list[str]:
+    def due(self, now: float, limit: int, workflows: Collection[str] | None = None) -> list[str]:
         with self._lock:
-            found = [(r.due_at, r.workflow_id) for r in self._records.values() if r.due_at is not None]
+            found = [
+                (r.due_at, r.workflow_id)
+                for r in self._records.values()
+                if r.due_at is not None and (workflows is None or r.workflow in workflows)
+            ]
         return [workflow_id for due_at, workflow_id in sorted(found)[:limit] if due_at <= now]
 
     def next_due(self) -> float | None:

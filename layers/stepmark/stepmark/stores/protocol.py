@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from stepmark.core.record import Record
 
@@ -32,8 +32,8 @@ class Store(Protocol):
     def commit(self, record: Record, expected_version: int) -> None:
         """Replace the record if it is still at that version, else raise VersionConflict."""
 
-    def due(self, now: float, limit: int) -> list[str]:
-        """The ids with due_at <= now, most overdue first."""
+    def due(self, now: float, limit: int, workflows: Collection[str] | None = None) -> list[str]:
+        """The ids with due_at <= now, most overdue first: of the workflows of those names, or of all."""
 
     def next_due(self) -> float | None:
         """The smallest due_at there is, or None."""

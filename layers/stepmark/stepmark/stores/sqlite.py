@@ -4,38 +4,45 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from contextlib import closing, suppress
+from datetime import timedelta
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 from weakref import finalize
 
 from stepmark.core.record import Record, status_of
-from stepmark.errors import StoreUnavailable, VersionConflict
+from stepmark.errors import StoreError, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
     from pathlib import Path
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS workflows (
-    workflow_id TEXT PRIMARY KEY,
-    workflow TEXT NOT NULL,
-    version INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    state TEXT NOT NULL,
-    progress TEXT NOT NULL,
-    due_at REAL,
-    lease_owner TEXT,
-    lease_until REAL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS workflows_due ON workflows (due_at) WHERE due_at IS NOT NULL;
-CREATE INDEX IF NOT EXISTS workflows_live ON workflows (workflow, workflow_id)
-    WHERE status NOT IN ('FINISHED', 'CANCELLED');
-"""
-
-# SELECT * and this INSERT rely on the columns standing in the order of Record's fields
-_INSERT = "INSERT INTO workflows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# What a file of each version lacks of the next; a file without tables is of version 0.
+_TO_VERSION = (
+    """
+    CREATE TABLE IF NOT EXISTS workflows (
+        workflow_id TEXT PRIMARY KEY,
+        workflow TEXT NOT NULL,
+        version INTEGER NOT NULL,
+        status TEXT NOT NULL,
+        state TEXT NOT NULL,
+        progress TEXT NOT NULL,
+        due_at REAL,
+        lease_owner TEXT,
+        lease_until REAL
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS workflows_live ON workflows (workflow, workflow_id)
+        WHERE status NOT IN ('FINISHED', 'CANCELLED');
+    DROP INDEX IF EXISTS workflows_due;
+    CREATE INDEX workflows_due ON workflows (due_at, workflow) WHERE due_at IS NOT NULL;
+    ALTER TABLE workflows ADD COLUMN closed_at REAL;
+    CREATE INDEX workflows_closed ON workflows (closed_at) WHERE closed_at IS NOT NULL;
+    """,
+)
+_COLUMNS = "workflow_id, workflow, version, status, state, progress, due_at, lease_owner, lease_until"
+_INSERT = f"INSERT INTO workflows ({_COLUMNS}, closed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
 # While a workflow runs, only these change: leaving the indexed columns alone keeps a commit at one page.
 _UPDATE_STEP = (
     "UPDATE workflows SET version = ?, state = ?, progress = ? WHERE workflow_id = ? AND version = ?"
@@ -43,41 +50,52 @@ _UPDATE_STEP = (
 )
 _UPDATE = (
     "UPDATE workflows SET workflow = ?, version = ?, status = ?, state = ?, progress = ?, due_at = ?,"
-    " lease_owner = ?, lease_until = ? WHERE workflow_id = ? AND version = ?"
+    " lease_owner = ?, lease_until = ?, closed_at = ? WHERE workflow_id = ? AND version = ?"
+)
+_FORGET = (
+    "DELETE FROM workflows WHERE workflow_id IN"
+    " (SELECT workflow_id FROM workflows WHERE closed_at <= ? ORDER BY closed_at LIMIT 10)"
 )
 _PAGE = 200
+_LOCKED_PAUSE = 0.01
 _making = Lock()
 
 
 class SqliteStore:
     """Keeps records in one SQLite file; every commit is on disk (`synchronous=FULL`) before it counts.
 
-        engine = Engine([Approval], store=SqliteStore("workflows.db"))
+        engine = Engine([Approval], store=SqliteStore("workflows.db", keep=timedelta(days=30)))
 
     Processes on one machine may share the file; a network file system will not do. A new file is its owner's
-    alone (0600), and so is what SQLite puts beside it; one that is there keeps the rights that it has.
-    busy_seconds: how long a commit waits for another process's. Raises StoreUnavailable when the file can't
-    be read or written.
+    alone (0600), and so is what SQLite puts beside it; one that is there keeps the rights that it has. One
+    that may only be read can be looked at. A file of an older release is brought up to date when it is
+    opened; that older release can't open it then.
+
+    busy_seconds: how long a commit waits for another process's; to read never waits. keep: for how long a
+    workflow is kept that is over, in seconds or as a timedelta; for ever by default. Raises StoreUnavailable
+    when the file can't be read or written, StoreError when it is of a newer release, and ValueError without a
+    path.
     """
 
     on_one_machine = True
 
-    def __init__(self, path: str | Path, *, busy_seconds: float = 10.0) -> None:
+    def __init__(
+        self, path: str | Path, *, busy_seconds: float = 10.0, keep: timedelta | float | None = None
+    ) -> None:
+        if not os.fspath(path):
+            raise ValueError("a store needs a path: SQLite would forget a file without a name")
         self._lock = Lock()
+        self._keep = keep.total_seconds() if isinstance(keep, timedelta) else keep
         try:
             _make_private(path)
-            # autocommit: each statement below is a transaction of its own
-            self._connection = sqlite3.connect(
-                path, timeout=busy_seconds, isolation_level=None, check_same_thread=False
-            )
-            self.close = finalize(self, self._connection.close)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-            # a write-ahead log that is soon written over again: to sync one that grows takes twice as long
-            self._connection.execute("PRAGMA wal_autocheckpoint=100")
-            self._connection.executescript(_SCHEMA)
+            self._connection = _open(path, busy_seconds)
+            # Who reads does not wait for who writes, in this process either; but memory has one connection.
+            in_memory = self._connection.execute("PRAGMA database_list").fetchone()[2] == ""
+            self._reading = self._connection if in_memory else _connect(path, busy_seconds)
+            self._reading_lock = self._lock if in_memory else Lock()
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{path} can't be opened as a store: {error}") from error
+        self.close = finalize(self, _close, self._connection, self._reading)
 
     def create(self, record: Record) -> bool:
         values = (
@@ -90,11 +108,12 @@ class SqliteStore:
             record.due_at,
             record.lease_owner,
             record.lease_until,
+            _closed_at(record),
         )
         return self._change(_INSERT, values)
 
     def load(self, workflow_id: str) -> Record | None:
-        rows = self._rows("SELECT * FROM workflows WHERE workflow_id = ?", (workflow_id,))
+        rows = self._rows(f"SELECT {_COLUMNS} FROM workflows WHERE workflow_id = ?", (workflow_id,))
         return _record(rows[0]) if rows else None
 
     def commit(self, record: Record, expected_version: int) -> None:
@@ -105,16 +124,19 @@ class SqliteStore:
             _UPDATE_STEP, (record.version, record.state, record.progress, *key, *unchanged)
         ):
             return
-        indexed = (record.due_at, record.lease_owner, record.lease_until)
+        closed_at = _closed_at(record)
+        indexed = (record.due_at, record.lease_owner, record.lease_until, closed_at)
         changed = (record.workflow, record.version, status, record.state, record.progress, *indexed)
         if not self._change(_UPDATE, (*changed, *key)):
             raise VersionConflict(record.workflow_id)
+        if closed_at is not None and self._keep is not None:
+            self._change(_FORGET, (closed_at - self._keep,))
 
-    def due(self, now: float, limit: int) -> list[str]:
-        rows = self._rows(
-            "SELECT workflow_id FROM workflows WHERE due_at <= ? ORDER BY due_at LIMIT ?",
-            (now, limit),
-        )
+    def due(self, now: float, limit: int, workflows: Collection[str] | None = None) -> list[str]:
+        statement, names = "SELECT workflow_id FROM workflows WHERE due_at <= ?", tuple(workflows or ())
+        if workflows is not None:
+            statement += f" AND workflow IN ({', '.join('?' * len(names))})"
+        rows = self._rows(f"{statement} ORDER BY due_at LIMIT ?", (now, *names, limit))
         return [row[0] for row in rows]
 
     def next_due(self) -> float | None:
@@ -126,7 +148,7 @@ class SqliteStore:
         last = ""
         while True:
             rows = self._rows(
-                "SELECT * FROM workflows WHERE status NOT IN ('FINISHED', 'CANCELLED') AND workflow_id > ?"
+                f"SELECT {_COLUMNS} FROM workflows WHERE status NOT IN ('FINISHED', 'CANCELLED') AND workflow_id > ?"
                 " AND (? IS NULL OR workflow = ?) ORDER BY workflow_id LIMIT ?",
                 (last, workflow, workflow, _PAGE),
             )
@@ -144,10 +166,74 @@ class SqliteStore:
 
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         try:
-            with self._lock:
-                return self._connection.execute(statement, values).fetchall()
+            with self._reading_lock:
+                return self._reading.execute(statement, values).fetchall()
         except sqlite3.Error as error:
             raise StoreUnavailable(f"the store could not be read: {error}") from error
+
+
+def _closed_at(record: Record) -> float | None:
+    return time.time() if record.status.closed else None
+
+
+def _connect(path: str | Path, busy_seconds: float) -> sqlite3.Connection:
+    # autocommit: each statement above is a transaction of its own
+    return sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+
+
+def _open(path: str | Path, busy_seconds: float) -> sqlite3.Connection:
+    """A connection that writes, to a file that is up to date."""
+    connection = _connect(path, busy_seconds)
+    _write_ahead(connection, busy_seconds)
+    connection.execute("PRAGMA synchronous=FULL")
+    # a write-ahead log that is soon written over again: to sync one that grows takes twice as long
+    connection.execute("PRAGMA wal_autocheckpoint=100")
+    _bring_up_to_date(connection, path)
+    return connection
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:
+    """Turn on the write-ahead log. SQLite itself does not wait here for another process that does the same."""
+    deadline = time.monotonic() + busy_seconds
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOCKED_PAUSE)
+        else:
+            return
+
+
+def _bring_up_to_date(connection: sqlite3.Connection, path: str | Path) -> None:
+    if _version(connection, path) == len(_TO_VERSION):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statements in _TO_VERSION[_version(connection, path) :]:  # another process may have been faster
+            for statement in statements.split(";"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(_TO_VERSION)}")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection, path: str | Path) -> int:
+    found: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found > len(_TO_VERSION):
+        raise StoreError(
+            f"{path} is a store of version {found}, and this release of stepmark knows {len(_TO_VERSION)}: "
+            "install the newer one"
+        )
+    return found
+
+
+def _close(*connections: sqlite3.Connection) -> None:
+    for connection in connections:
+        connection.close()
 
 
 def _make_private(path: str | Path) -> None:
