@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sqlite3
 import sys
 from contextlib import closing
@@ -224,8 +225,9 @@ def _move(given: argparse.Namespace) -> int:
 
 
 def _worker(given: argparse.Namespace) -> int:
-    classes = load_classes(given.workflow)
-    run_worker(Engine(classes, store=open_store(given.store, new=True)))
+    engine = Engine(load_classes(given.workflow), store=open_store(given.store, new=True))
+    wanted = {"poll_seconds": given.poll_seconds, "concurrency": given.concurrency}
+    run_worker(engine, **{name: value for name, value in wanted.items() if value is not None})
     return 0
 
 
@@ -264,7 +266,21 @@ def _parser() -> argparse.ArgumentParser:
     _add_repairs(commands)
     one = _add(commands, "worker", _worker, "run what is due until stopped", store=True)
     one.add_argument("workflow", nargs="+", metavar="MODULE:CLASS")
+    one.add_argument("--concurrency", type=_above_zero(int), metavar="N", help="how many run at once (8)")
+    seconds = "how often the store is asked when nothing was due (0.2)"
+    one.add_argument("--poll-seconds", type=_above_zero(float), metavar="SECONDS", help=seconds)
     return parser
+
+
+def _above_zero[N: (int, float)](number: Callable[[str], N]) -> Callable[[str], N]:
+    def read(text: str) -> N:
+        value = number(text)
+        if not 0 < value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not above zero")
+        return value
+
+    read.__name__ = number.__name__  # as argparse's message calls what is no number at all
+    return read
 
 
 def _add(

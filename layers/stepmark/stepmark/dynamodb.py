@@ -18,6 +18,7 @@ import time
 from contextlib import suppress
 from functools import cache
 from heapq import merge
+from itertools import islice
 from typing import TYPE_CHECKING, cast
 from zlib import crc32
 
@@ -29,7 +30,7 @@ from stepmark.core.record import Record, Status, status_of
 from stepmark.errors import RecordTooLarge, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from mypy_boto3_dynamodb import DynamoDBClient
     from mypy_boto3_dynamodb.type_defs import (
@@ -121,9 +122,17 @@ class DynamoDBStore:
         if there is not None and there.get("writer") != {"S": writer}:
             raise VersionConflict(record.workflow_id)
 
-    def due(self, now: float, limit: int) -> list[str]:
-        found = merge(*(self._open(shard, now, limit) for shard in range(SHARDS)))
-        return [workflow_id for _, workflow_id in found][:limit]
+    def due(self, now: float, limit: int, workflows: Collection[str] | None = None) -> list[str]:
+        if workflows is None:
+            found = merge(*(self._open(shard, now, limit) for shard in range(SHARDS)))
+            return [workflow_id for _, workflow_id in islice(found, limit)]
+        # the index has keys only: whose they are, the items say
+        everything = merge(*(self._open(shard, now, None) for shard in range(SHARDS)))
+        ids, chosen = (workflow_id for _, workflow_id in everything), list[str]()
+        while len(chosen) < limit and (some := list(islice(ids, min(limit, _MAX_KEYS)))):
+            own = {record.workflow_id for record in self._get(some) if record.workflow in workflows}
+            chosen += [workflow_id for workflow_id in some if workflow_id in own]
+        return chosen[:limit]
 
     def next_due(self) -> float | None:
         first = min((at for shard in range(SHARDS) for at, _ in self._open(shard, None, 1)), default=NEVER)

@@ -25,7 +25,7 @@ MORE = {
     "HandlerFailed", "Happened", "LivePosition", "LocalScheduler", "LookAgain", "Observation",
     "PayloadRefused", "PayloadTooLarge", "PermanentError",
     "Problem", "Record", "RecordTooLarge", "Request", "RetryableError", "Scheduler", "StateError",
-    "Statement", "Status", "StepContext", "StepmarkError", "Store", "StoreUnavailable",
+    "Statement", "Status", "StepContext", "StepmarkError", "Store", "StoreError", "StoreUnavailable",
     "SystemClock", "ThreadSnapshot", "UnknownEvent", "UnknownStatement", "UnknownThread",
     "UnknownWorkflow", "VersionConflict", "WorkflowBusy", "WorkflowClosed", "WorkflowExists",
     "WorkflowNotFound", "check_store", "current", "live_positions",

@@ -216,6 +216,18 @@ def test_a_worker_makes_the_file_that_others_will_write_to(
     assert len(ran) == 1
 
 
+def test_a_worker_takes_its_two_values(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[dict[str, float]] = []
+    monkeypatch.setattr("stepmark.cli.run_worker", lambda _engine, **options: given.append(options))
+    worker = ("worker", "--store", "sqlite:new.db", "v1:Order")
+    assert command(*worker, "--concurrency", "3", "--poll-seconds", "0.5") == (0, "", "")
+    assert given == [{"concurrency": 3, "poll_seconds": 0.5}]
+    for wrong in (("--concurrency", "0"), ("--concurrency", "x"), ("--poll-seconds", "inf")):
+        with pytest.raises(SystemExit):
+            command(*worker, *wrong)
+    assert len(given) == 1
+
+
 def test_a_table_needs_a_region_and_botocore(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     dynamodb._client.cache_clear()
     for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):

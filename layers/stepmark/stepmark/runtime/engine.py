@@ -439,10 +439,13 @@ def run_worker(
         run_worker(Engine([Approval], store=SqliteStore("workflows.db")))
 
     stop: an event that ends it; without one, SIGTERM and SIGINT do (call it in the main thread then). Steps
-    that run are brought to their end first. poll_seconds: how often the store is asked for due work; a
-    LocalScheduler given to the engine saves that wait for work of this process. concurrency: how many
-    workflows run at once.
+    that run are brought to their end first. It goes on as long as anything is due. poll_seconds: how often
+    the store is asked when nothing was; a LocalScheduler given to the engine saves that wait for work of this
+    process. concurrency: how many workflows run at once. Workflows of classes that the engine does not have
+    are left to others; a warning says once of each class how many of them are due.
     """
+    if concurrency < 1 or not poll_seconds > 0:
+        raise ValueError("run_worker needs a concurrency and poll_seconds above zero")
     stopping = stop or threading.Event()
     worker = Worker(engine.runtime, engine.resume, engine.names, concurrency)
     with stopping_signals(stop, stopping):

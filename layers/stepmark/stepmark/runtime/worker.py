@@ -1,7 +1,7 @@
 """A worker for one machine: resumes what is due, as long as anything is.
 
-One thread looks into the store, and others take what it has found. It looks again as soon as little is left of
-that; only when nothing was due does it pause.
+One thread looks into the store, and others take what it has found. It looks again as soon as little is left
+of that; only when nothing was due does it pause.
 """
 
 from __future__ import annotations
@@ -14,18 +14,19 @@ from collections import Counter, deque
 from contextlib import contextmanager
 from inspect import signature
 from threading import Condition, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from stepmark.errors import RetryableError, UnknownWorkflow, printable
 from stepmark.runtime.ledger import Budget
 from stepmark.runtime.scheduler import LocalScheduler
+from stepmark.runtime.unreadable import is_long_over
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Collection, Iterator
 
     from stepmark.runtime.ledger import Runtime
-    from stepmark.stores.protocol import Store
+    from stepmark.stores.protocol import ChoosingStore, Store
 
 _log = logging.getLogger("stepmark")
 
@@ -181,13 +182,19 @@ class Worker:
         except RetryableError as error:
             _log.warning("the store could not be asked for due work: %s", type(error).__name__)
             return
-        found = Counter(record.workflow for record in records if record is not None)
-        for name, count in found.items():
-            if name not in self._names and name not in self._foreign:
+        foreign = [one for one in records if one is not None and one.workflow not in self._names]
+        with self._changed:
+            # what should have been over for long, anybody may put an end to
+            self._ready.extend(
+                one.workflow_id for one in foreign if is_long_over(one, self._runtime.clock.now())
+            )
+            self._changed.notify_all()
+        for name, count in Counter(one.workflow for one in foreign).items():
+            if name not in self._foreign:
                 self._foreign.add(name)
                 at_least = "at least " if len(due) == MAX_FOREIGN else ""
                 what = f"{at_least}{count}", printable(name)
-                _log.warning("%s workflows of class %r are due, which this worker was not given", *what)
+                _log.warning("%s workflows of class '%s' are due, which this worker was not given", *what)
 
 
 def _due_of(store: Store, names: Collection[str]) -> Callable[[float, int], list[str]]:
@@ -196,7 +203,8 @@ def _due_of(store: Store, names: Collection[str]) -> Callable[[float, int], list
         signature(store.due).bind(0.0, 1, names)
     except TypeError:
         return store.due
-    return lambda now, limit: store.due(now, limit, names)
+    choosing = cast("ChoosingStore", store)
+    return lambda now, limit: choosing.due(now, limit, names)
 
 
 @contextmanager

@@ -32,11 +32,22 @@ class Store(Protocol):
     def commit(self, record: Record, expected_version: int) -> None:
         """Replace the record if it is still at that version, else raise VersionConflict."""
 
-    def due(self, now: float, limit: int, workflows: Collection[str] | None = None) -> list[str]:
-        """The ids with due_at <= now, most overdue first: of the workflows of those names, or of all."""
+    def due(self, now: float, limit: int) -> list[str]:
+        """The ids with due_at <= now, most overdue first."""
 
     def next_due(self) -> float | None:
         """The smallest due_at there is, or None."""
 
     def live(self, workflow: str | None = None) -> Iterator[Record]:
         """The records that are not closed, by id; of one workflow name, or of all."""
+
+
+class ChoosingStore(Store, Protocol):
+    """A store that can leave out what a worker was not given.
+
+    All of stepmark's own can. Over one that can't, work of other classes that is overdue may keep a worker
+    from its own.
+    """
+
+    def due(self, now: float, limit: int, workflows: Collection[str] | None = None) -> list[str]:
+        """The ids with due_at <= now, most overdue first: of the workflows of those names, or of all."""

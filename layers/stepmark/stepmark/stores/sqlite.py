@@ -7,6 +7,7 @@ import sqlite3
 import time
 from contextlib import closing, suppress
 from datetime import timedelta
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -17,9 +18,9 @@ from stepmark.errors import StoreError, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
 
-# What a file of each version lacks of the next; a file without tables is of version 0.
+# What a file of each version lacks of the next; one without tables is of version 0. The release before goes
+# on with version 1, as workers of both may run during a deployment: it writes all columns of `workflows`.
 _TO_VERSION = (
     """
     CREATE TABLE IF NOT EXISTS workflows (
@@ -37,12 +38,19 @@ _TO_VERSION = (
         WHERE status NOT IN ('FINISHED', 'CANCELLED');
     DROP INDEX IF EXISTS workflows_due;
     CREATE INDEX workflows_due ON workflows (due_at, workflow) WHERE due_at IS NOT NULL;
-    ALTER TABLE workflows ADD COLUMN closed_at REAL;
-    CREATE INDEX workflows_closed ON workflows (closed_at) WHERE closed_at IS NOT NULL;
+    CREATE TABLE workflows_over (workflow_id TEXT PRIMARY KEY, since REAL NOT NULL) WITHOUT ROWID;
+    CREATE INDEX workflows_over_since ON workflows_over (since);
     """,
 )
-_COLUMNS = "workflow_id, workflow, version, status, state, progress, due_at, lease_owner, lease_until"
-_INSERT = f"INSERT INTO workflows ({_COLUMNS}, closed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+# in the order of Record's fields
+_SELECT = (
+    "SELECT workflow_id, workflow, version, status, state, progress, due_at, lease_owner, lease_until"
+    " FROM workflows"
+)
+_INSERT = (
+    "INSERT INTO workflows (workflow_id, workflow, version, status, state, progress, due_at, lease_owner,"
+    " lease_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"
+)
 # While a workflow runs, only these change: leaving the indexed columns alone keeps a commit at one page.
 _UPDATE_STEP = (
     "UPDATE workflows SET version = ?, state = ?, progress = ? WHERE workflow_id = ? AND version = ?"
@@ -50,12 +58,17 @@ _UPDATE_STEP = (
 )
 _UPDATE = (
     "UPDATE workflows SET workflow = ?, version = ?, status = ?, state = ?, progress = ?, due_at = ?,"
-    " lease_owner = ?, lease_until = ?, closed_at = ? WHERE workflow_id = ? AND version = ?"
+    " lease_owner = ?, lease_until = ? WHERE workflow_id = ? AND version = ?"
 )
-_FORGET = (
-    "DELETE FROM workflows WHERE workflow_id IN"
-    " (SELECT workflow_id FROM workflows WHERE closed_at <= ? ORDER BY closed_at LIMIT 10)"
+# What is over is known since the store was first told to keep it for so long and no longer.
+_NOTE_ALL_OVER = (
+    "INSERT INTO workflows_over SELECT workflow_id, ? FROM workflows"
+    " WHERE status IN ('FINISHED', 'CANCELLED') ON CONFLICT DO NOTHING"
 )
+_NOTE_OVER = "INSERT INTO workflows_over VALUES (?, ?) ON CONFLICT DO UPDATE SET since = excluded.since"
+_OUTDATED = "SELECT workflow_id FROM workflows_over WHERE since <= ? ORDER BY since LIMIT 10"
+_FORGET = "DELETE FROM workflows WHERE workflow_id = ? AND status IN ('FINISHED', 'CANCELLED')"
+_FORGET_OVER = "DELETE FROM workflows_over WHERE workflow_id = ?"
 _PAGE = 200
 _LOCKED_PAUSE = 0.01
 _making = Lock()
@@ -84,18 +97,20 @@ class SqliteStore:
     ) -> None:
         if not os.fspath(path):
             raise ValueError("a store needs a path: SQLite would forget a file without a name")
-        self._lock = Lock()
         self._keep = keep.total_seconds() if isinstance(keep, timedelta) else keep
+        self._lock = Lock()
         try:
             _make_private(path)
-            self._connection = _open(path, busy_seconds)
-            # Who reads does not wait for who writes, in this process either; but memory has one connection.
-            in_memory = self._connection.execute("PRAGMA database_list").fetchone()[2] == ""
-            self._reading = self._connection if in_memory else _connect(path, busy_seconds)
-            self._reading_lock = self._lock if in_memory else Lock()
+            self._connection, alone = _open(path, busy_seconds)
+            self.close = finalize(self, _close, self._connection)
+            # who reads does not wait for who writes, in this process either
+            self._reading = self._connection if alone else _connect(path, busy_seconds)
+            self._reading_lock = self._lock if alone else Lock()
+            self.close = finalize(self, _close, self._connection, self._reading)
+            if self._keep is not None:
+                self._connection.execute(_NOTE_ALL_OVER, (time.time(),))
         except (sqlite3.Error, OSError) as error:
             raise StoreUnavailable(f"{path} can't be opened as a store: {error}") from error
-        self.close = finalize(self, _close, self._connection, self._reading)
 
     def create(self, record: Record) -> bool:
         values = (
@@ -108,12 +123,11 @@ class SqliteStore:
             record.due_at,
             record.lease_owner,
             record.lease_until,
-            _closed_at(record),
         )
         return self._change(_INSERT, values)
 
     def load(self, workflow_id: str) -> Record | None:
-        rows = self._rows(f"SELECT {_COLUMNS} FROM workflows WHERE workflow_id = ?", (workflow_id,))
+        rows = self._rows(f"{_SELECT} WHERE workflow_id = ?", (workflow_id,))
         return _record(rows[0]) if rows else None
 
     def commit(self, record: Record, expected_version: int) -> None:
@@ -124,13 +138,12 @@ class SqliteStore:
             _UPDATE_STEP, (record.version, record.state, record.progress, *key, *unchanged)
         ):
             return
-        closed_at = _closed_at(record)
-        indexed = (record.due_at, record.lease_owner, record.lease_until, closed_at)
+        indexed = (record.due_at, record.lease_owner, record.lease_until)
         changed = (record.workflow, record.version, status, record.state, record.progress, *indexed)
         if not self._change(_UPDATE, (*changed, *key)):
             raise VersionConflict(record.workflow_id)
-        if closed_at is not None and self._keep is not None:
-            self._change(_FORGET, (closed_at - self._keep,))
+        if record.status.closed and self._keep is not None:
+            self._forget(record.workflow_id, self._keep)
 
     def due(self, now: float, limit: int, workflows: Collection[str] | None = None) -> list[str]:
         statement, names = "SELECT workflow_id FROM workflows WHERE due_at <= ?", tuple(workflows or ())
@@ -148,7 +161,7 @@ class SqliteStore:
         last = ""
         while True:
             rows = self._rows(
-                f"SELECT {_COLUMNS} FROM workflows WHERE status NOT IN ('FINISHED', 'CANCELLED') AND workflow_id > ?"
+                f"{_SELECT} WHERE status NOT IN ('FINISHED', 'CANCELLED') AND workflow_id > ?"
                 " AND (? IS NULL OR workflow = ?) ORDER BY workflow_id LIMIT ?",
                 (last, workflow, workflow, _PAGE),
             )
@@ -157,49 +170,82 @@ class SqliteStore:
                 return
             last = rows[-1][0]
 
+    def _forget(self, workflow_id: str, keep: float) -> None:
+        """Note that a workflow is over; some that have been so for long enough leave."""
+        now = time.time()
+        with suppress(StoreUnavailable):  # it is committed; whatever is over next takes this one along
+            self._change(_NOTE_OVER, (workflow_id, now))
+            for (outdated,) in self._rows(_OUTDATED, (now - keep,)):
+                self._change(_FORGET, (outdated,))
+                self._change(_FORGET_OVER, (outdated,))
+
     def _change(self, statement: str, values: tuple[Any, ...]) -> bool:
         try:
             with self._lock:
                 return self._connection.execute(statement, values).rowcount == 1
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the store could not be written: {error}") from error
+            raise _failure("written", error) from error
 
     def _rows(self, statement: str, values: tuple[Any, ...]) -> list[Any]:
         try:
             with self._reading_lock:
                 return self._reading.execute(statement, values).fetchall()
         except sqlite3.Error as error:
-            raise StoreUnavailable(f"the store could not be read: {error}") from error
+            raise _failure("read", error) from error
 
 
-def _closed_at(record: Record) -> float | None:
-    return time.time() if record.status.closed else None
-
-
-def _connect(path: str | Path, busy_seconds: float) -> sqlite3.Connection:
+def _connect(path: str | Path, busy_seconds: float, *, uri: bool = False) -> sqlite3.Connection:
     # autocommit: each statement above is a transaction of its own
-    return sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False)
+    return sqlite3.connect(path, timeout=busy_seconds, isolation_level=None, check_same_thread=False, uri=uri)
 
 
-def _open(path: str | Path, busy_seconds: float) -> sqlite3.Connection:
-    """A connection that writes, to a file that is up to date."""
+def _open(path: str | Path, busy_seconds: float) -> tuple[sqlite3.Connection, bool]:
+    """A connection to a file that is up to date, and whether it has to be the only one.
+
+    That is so in memory, and for a file that may only be read.
+    """
     connection = _connect(path, busy_seconds)
-    _write_ahead(connection, busy_seconds)
-    connection.execute("PRAGMA synchronous=FULL")
-    # a write-ahead log that is soon written over again: to sync one that grows takes twice as long
-    connection.execute("PRAGMA wal_autocheckpoint=100")
-    _bring_up_to_date(connection, path)
+    try:
+        _write_ahead(connection, busy_seconds)
+        connection.execute("PRAGMA synchronous=FULL")
+        # a write-ahead log that is soon written over again: to sync one that grows takes twice as long
+        connection.execute("PRAGMA wal_autocheckpoint=100")
+        _bring_up_to_date(connection, path)
+        in_memory = not connection.execute("PRAGMA database_list").fetchone()[2]
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_READONLY:
+            return _open_to_look(Path(path).absolute(), busy_seconds), True
+        raise
+    return connection, in_memory
+
+
+def _open_to_look(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    """A connection to a file that may only be read, in a folder where SQLite may perhaps make nothing."""
+    options = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    connection = _connect(f"{path.as_uri()}?mode=ro{options}", busy_seconds, uri=True)
+    try:
+        _version(connection, path)
+        connection.execute(f"{_SELECT} LIMIT 1")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code: https://www.sqlite.org/rescode.html."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
 def _write_ahead(connection: sqlite3.Connection, busy_seconds: float) -> None:
-    """Turn on the write-ahead log. SQLite itself does not wait here for another process that does the same."""
+    """Turn on the write-ahead log, which SQLite itself does not wait for while another process does so."""
     deadline = time.monotonic() + busy_seconds
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+            if _code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(_LOCKED_PAUSE)
         else:
@@ -229,6 +275,11 @@ def _version(connection: sqlite3.Connection, path: str | Path) -> int:
             "install the newer one"
         )
     return found
+
+
+def _failure(what: str, error: sqlite3.Error) -> StoreError | StoreUnavailable:
+    permanent = _code(error) in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_TOOBIG}
+    return (StoreError if permanent else StoreUnavailable)(f"the store could not be {what}: {error}")
 
 
 def _close(*connections: sqlite3.Connection) -> None:
