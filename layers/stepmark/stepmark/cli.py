@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
+import os
 import sqlite3
 import sys
 from contextlib import closing
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from stepmark.core.record import Record
     from stepmark.stores.protocol import Store
 
+INTERRUPTED = 130  # what shells say of a command that Ctrl-C has ended
 NOTHING_HERE = Budget(steps=0)  # change the record, leave the work to the workers
 
 
@@ -227,7 +230,11 @@ def _move(given: argparse.Namespace) -> int:
 def _worker(given: argparse.Namespace) -> int:
     engine = Engine(load_classes(given.workflow), store=open_store(given.store, new=True))
     wanted = {"poll_seconds": given.poll_seconds, "concurrency": given.concurrency}
-    run_worker(engine, **{name: value for name, value in wanted.items() if value is not None})
+    try:
+        run_worker(engine, **{name: value for name, value in wanted.items() if value is not None})
+    except KeyboardInterrupt:  # a second one: Python would wait for the threads of steps that go on
+        logging.shutdown()
+        os._exit(INTERRUPTED)
     return 0
 
 

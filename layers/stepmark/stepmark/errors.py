@@ -25,6 +25,10 @@ StepmarkError
 VersionConflict                a store's answer to a commit that came too late
 """
 
+import os
+from pathlib import Path
+from traceback import extract_tb
+
 
 class StepmarkError(Exception):
     """The base of every error that this library raises on purpose.
@@ -145,13 +149,42 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def leaves_of(error: BaseException) -> list[BaseException]:
+    """The error, or what is in it if it is a group."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for each in error.exceptions for leaf in leaves_of(each)]
+
+
 def text_of(error: BaseException) -> str:
-    """What an error says, fit to be stored: within 2 KB, in UTF-8, whatever its __str__ does."""
-    try:
-        text = str(error)
-    except Exception as problem:  # noqa: BLE001 - the user's class may raise anything
-        text = f"(its text can't be read: {type(problem).__name__})"
+    """What an error says, fit to be stored: within 2 KB, in UTF-8, whatever its __str__ does.
+
+    A group says what is in it.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        text = "; ".join(f"{type(each).__name__}: {text_of(each)}" for each in leaves_of(error))
+    else:
+        try:
+            text = str(error)
+        except Exception as problem:  # noqa: BLE001 - the user's class may raise anything
+            text = f"(its text can't be read: {type(problem).__name__})"
     whole = text[: _MAX_TEXT_BYTES + 1].encode(errors="backslashreplace")
     if len(whole) <= _MAX_TEXT_BYTES:
         return whole.decode()
     return f"{whole[:_MAX_TEXT_BYTES].decode(errors='ignore')}... ({len(text):,} characters)"
+
+
+_LIBRARY = str(Path(__file__).parent) + os.sep
+MAX_FRAMES = 5
+_MAX_FRAME = 200  # characters
+
+
+def frames_of(error: BaseException) -> list[str]:
+    """Where in the user's code an error was raised, the innermost last, each as `file:line function`."""
+    frames = [
+        frame
+        for frame in extract_tb(leaves_of(error)[0].__traceback__)
+        if not frame.filename.startswith(_LIBRARY)
+    ]
+    texts = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-MAX_FRAMES:]]
+    return [text[-_MAX_FRAME:].encode(errors="backslashreplace").decode() for text in texts]

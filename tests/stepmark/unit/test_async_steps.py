@@ -167,15 +167,18 @@ LEAVING: list[type[BaseException]] = []
 
 
 @pytest.mark.parametrize("into", [False, True])
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_an_async_step_that_exits_does_so_in_its_caller_and_leaves_the_event_loop_running(
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_an_async_step_that_exits_has_failed_and_leaves_the_event_loop_running(
     into: bool, error: type[BaseException]
 ) -> None:
     LEAVING.append(error)
-    left = soon(lambda: LocalEngine(Leaves).start(Leaves(into=into)))
+    engine = LocalEngine(Leaves)
+    failed = soon(lambda: engine.start(Leaves(into=into), workflow_id="w"))
     LEAVING.clear()
-    assert isinstance(left, error)
-    assert soon(lambda: LocalEngine(Leaves).start(Leaves(into=into))).state.done == 1
+    assert failed.threads["main"].attempt == 1
+    assert error.__name__ in failed.error
+    soon(lambda: engine.advance(minutes=1))
+    assert engine.get("w").state.done == 1
 
 
 def test_an_async_step_that_cannot_be_called_fails_as_any_other() -> None:

@@ -132,7 +132,7 @@ def delivery_of(
 # -- refusals -----------------------------------------------------------------------------------------
 
 
-def refusal_of(event: str, error: Exception) -> Exception:
+def refusal_of(event: str, error: BaseException) -> Exception:
     """What the sender of an event is told whose handler has raised."""
     if isinstance(error, PayloadRefused):
         return error

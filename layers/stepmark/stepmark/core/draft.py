@@ -11,9 +11,8 @@ from stepmark.core.tree import STOPS, Arrival, Started, after, arrive, first_of
 from stepmark.core.values import settle
 from stepmark.core.work import Deliver, End
 from stepmark.definition.handlers import Handler, Observation, Timeout
-from stepmark.definition.retry import DEFAULT_RETRY
 from stepmark.definition.statements import Wait
-from stepmark.errors import DefinitionError, PermanentError, StateError, UnknownStatement, text_of
+from stepmark.errors import DefinitionError, StateError, UnknownStatement, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from stepmark.core.state import Codec
     from stepmark.core.tree import Node, Tree
     from stepmark.core.work import Work
-    from stepmark.definition.retry import Retry
     from stepmark.definition.workflow import Workflow
 
 
@@ -313,16 +311,6 @@ class Draft:
             self.progress.drop_event(self.delivery.event.event_id)
             self.delivery.reply = error
         self.unsaved = False
-
-
-def note_failure(trouble: Trouble, what: str, error: Exception, retry: Retry | None, now: float) -> None:
-    """Note a failure, and when to try again."""
-    trouble.attempt += 1
-    trouble.failed_with(what, error, text_of(error))
-    permanent = isinstance(error, PermanentError)
-    delay = None if permanent else (retry or DEFAULT_RETRY).delay(trouble.attempt, error)
-    trouble.parked = delay is None
-    trouble.retry_at = None if delay is None else now + delay
 
 
 def _resolve_aliases(progress: Progress, tree: Tree) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic_core import to_json
 
 from stepmark.core.values import read
-from stepmark.errors import StateError
+from stepmark.errors import StateError, frames_of
 
 MAX_EVENTS = 100  # events stored until they are handled
 MAX_EVENT_BYTES = 65_536
@@ -82,7 +82,8 @@ class Trouble:
     """The failures of one piece of work so far: of a step, a setup, a teardown, or an event's handler.
 
     brief: how many characters at the beginning of `error` say what failed and how; what follows is the text
-    of somebody's exception. None when that is not known.
+    of somebody's exception. None when that is not known. frames: where in the user's code it was raised, the
+    innermost last, each as `file:line function`.
     """
 
     attempt: int = 0
@@ -90,6 +91,7 @@ class Trouble:
     error: str | None = None
     parked: bool = False
     brief: int | None = None
+    frames: list[str] = field(default_factory=list)
 
     def ready(self, now: float) -> bool:
         """Whether the work may be tried now."""
@@ -99,15 +101,16 @@ class Trouble:
         """Give the work all its attempts back."""
         self.attempt, self.retry_at, self.parked = 0, None, False
         self.error = self.brief = None
+        self.frames = []
 
-    def failed_with(self, place: str, error: Exception, text: str) -> None:
+    def failed_with(self, place: str, error: BaseException, text: str) -> None:
         """Note an exception, and what it says, as the last error."""
         begin = f"{place}: {type(error).__name__}"
-        self.error, self.brief = f"{begin}: {text}", len(begin)
+        self.error, self.brief, self.frames = f"{begin}: {text}", len(begin), frames_of(error)
 
     def stopped_with(self, message: str) -> None:
         """Note words of this library's own as the last error."""
-        self.error, self.brief = message, len(message)
+        self.error, self.brief, self.frames = message, len(message), []
 
     def brief_error(self, place: str) -> str | None:
         """The last error by its place and its type, without what an exception says."""
@@ -119,15 +122,19 @@ class Trouble:
 def _trouble(trouble: Trouble) -> list[Any] | None:
     if not trouble.attempt and not trouble.parked:
         return None
-    brief = [] if trouble.brief is None else [trouble.brief]
-    return [trouble.attempt, trouble.retry_at, trouble.error, int(trouble.parked), *brief]
+    more: list[Any] = [] if trouble.brief is None else [trouble.brief]
+    if more and trouble.frames:
+        more.append(trouble.frames)
+    return [trouble.attempt, trouble.retry_at, trouble.error, int(trouble.parked), *more]
 
 
 def _from_trouble(stored: list[Any] | None) -> Trouble:
     if stored is None:
         return Trouble()
-    brief = stored[4] if len(stored) > 4 else None  # noqa: PLR2004 - the release before had four
-    return Trouble(stored[0], stored[1], stored[2], bool(stored[3]), brief)
+    attempt, retry_at, error, parked, *more = stored  # earlier releases had four, then five
+    brief = next((each for each in more if isinstance(each, int)), None)
+    frames = next((each for each in more if isinstance(each, list)), [])
+    return Trouble(attempt, retry_at, error, bool(parked), brief, frames)
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ class ThreadSnapshot:
 
     attempt: how often the statement has failed. due_at: when a timer or a retry is due, seconds since the
     epoch. brief: the error by its place and its type, without what an exception says, which may quote
-    anything.
+    anything. frames: where in the code it was raised, the innermost last, each as `file:line function`.
     """
 
     at: str
@@ -37,6 +37,7 @@ class ThreadSnapshot:
     parked: bool = False
     due_at: float | None = None
     brief: str | None = None
+    frames: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,7 @@ class Snapshot:
     state: the state object (a copy); the stored dict when the class no longer accepts it, None when it is no
     JSON. waiting_for: the names of all events that the threads wait for. created: this very call has started
     the workflow. positions: what `check` has to know of the threads. ends_at: the end of its life, if it has
-    one, seconds since the epoch. brief: the error by its place and its type, as a thread's.
+    one, seconds since the epoch. brief, frames: of the error, as a thread's.
     """
 
     workflow_id: str
@@ -63,10 +64,11 @@ class Snapshot:
     positions: tuple[LivePosition, ...] = ()
     ends_at: float | None = None
     brief: str | None = None
+    frames: tuple[str, ...] = ()
 
     def to_dict(self, *, brief: bool = False) -> dict[str, Any]:
         """What JSON can hold of it, for an API or a command; brief: without what exceptions say."""
-        return {
+        shown: dict[str, Any] = {
             "workflowId": self.workflow_id,
             "workflow": self.workflow,
             "status": str(self.status),
@@ -87,15 +89,18 @@ class Snapshot:
             "error": self.brief if brief else self.error,
             "endsAt": self.ends_at,
         }
+        if self.frames and not brief:
+            shown["frames"] = list(self.frames)
+        return shown
 
 
 def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | None) -> Snapshot:
     """A record as a Snapshot; the names of events come from the tree, as far as there is one."""
     threads = {key: _thread(thread, tree) for key, thread in progress.threads.items()}
-    error, brief = progress.error, progress.brief or progress.error
+    error, brief, frames = progress.error, progress.brief or progress.error, list[str]()
     for place, trouble in sorted(progress.places(), key=lambda each: not each[1].parked):
         if not error:
-            error, brief = trouble.error, trouble.brief_error(place)
+            error, brief, frames = trouble.error, trouble.brief_error(place), trouble.frames
     return Snapshot(
         workflow_id=record.workflow_id,
         workflow=record.workflow,
@@ -110,6 +115,7 @@ def snapshot_of(record: Record, progress: Progress, state: Any, tree: Tree | Non
         positions=tuple(positions_of(record.workflow_id, progress)),
         ends_at=progress.ends_at,
         brief=brief,
+        frames=tuple(frames),
     )
 
 
@@ -124,6 +130,7 @@ def _thread(thread: Thread, tree: Tree | None) -> ThreadSnapshot:
         parked=thread.trouble.parked,
         due_at=min((at for at in times if at is not None), default=None),
         brief=thread.trouble.brief_error(thread.at),
+        frames=tuple(thread.trouble.frames),
     )
 
 

@@ -5,6 +5,8 @@ from inspect import isclass
 from math import inf
 from random import SystemRandom
 
+from stepmark.errors import leaves_of
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -16,7 +18,10 @@ class Retry:
     first_delay, longest_delay: seconds. factor: each delay is that much longer than the one before.
     jitter: 0 to 1, the share of a delay that is left to chance.
     on: the error, or a tuple of those, that are worth another attempt; all others, and every DoNotRetry, park
-    the thread at once.
+    the thread at once. Of a group of errors, each must be worth it.
+
+    An error may ask for a longer delay, up to a day: by an attribute `retry_after` (seconds), or a `response`
+    with the header Retry-After, as the errors of HTTP clients have.
     Raises ValueError or TypeError for what makes no sense.
     """
 
@@ -41,15 +46,21 @@ class Retry:
         if not all(isclass(each) and issubclass(each, Exception) for each in errors):
             raise TypeError("Retry(on=...) must be an exception class, or a tuple of them, as after `except`")
 
-    def delay(self, failures: int, error: Exception) -> float | None:
+    def delay(self, failures: int, error: BaseException) -> float | None:
         """The seconds to wait after that many failures, or None when there is no further attempt."""
-        if failures >= self.attempts or not isinstance(error, self.on):
+        if failures >= self.attempts or not all(map(self._is_worth_it, leaves_of(error))):
             return None
         try:
             full = min(self.longest_delay, self.first_delay * self.factor ** (failures - 1))
         except OverflowError:
             full = self.longest_delay
         return full * (1 - self.jitter * _chance.random())
+
+    def _is_worth_it(self, error: BaseException) -> bool:
+        # what is no Exception, such as a step's own sys.exit(), is worth it where every Exception is
+        return isinstance(error, self.on) or (
+            not isinstance(error, Exception) and issubclass(Exception, self.on)
+        )
 
 
 _chance = SystemRandom()

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from stepmark.core.delivery import Output
-from stepmark.core.draft import Draft, note_failure
+from stepmark.core.failures import note_failure
 from stepmark.core.payloads import decode_payload, payload_of
 from stepmark.core.planning import handler_of
 from stepmark.core.record import Event, Thread, Trouble
@@ -30,10 +30,12 @@ from stepmark.errors import StateError, UnknownStatement, text_of
 from stepmark.runtime.calls import begin, call
 from stepmark.runtime.context import Activity, StepContext
 from stepmark.runtime.flights import Flight
+from stepmark.runtime.logs import log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from stepmark.core.draft import Draft
     from stepmark.core.record import Awaited, Progress, Teardown
     from stepmark.core.tree import Node
     from stepmark.core.work import AtThread, Work
@@ -127,12 +129,18 @@ class Actions:
         at, payload = awaited.data
         return Event(awaited.named or work.event, payload, None, "", at, awaited.trouble)
 
-    def note(self, work: Work, what: str, error: Exception, retry: Retry | None) -> None:
+    def note(self, work: Work, what: str, error: BaseException, retry: Retry | None) -> None:
         """Note a failure of it, and when to try again."""
-        note_failure(self._trouble_of(work), what, error, retry, self._runtime.clock.now())
+        trouble = self._trouble_of(work)
+        note_failure(trouble, what, error, retry, self._runtime.clock.now())
+        self.tell(what, error, trouble)
         if isinstance(work, Look):
             awaited = self._draft.progress.threads[work.thread].awaited[work.event]
             awaited.fire_at, awaited.done = None, False
+
+    def tell(self, what: str, error: BaseException, trouble: Trouble | None) -> None:
+        """Log a failure; trouble: what was noted of it, None when an event's sender is told instead."""
+        log_failure(self._ledger.record.workflow_id, what, error, trouble)
 
     def _trouble_of(self, work: Work) -> Trouble:
         progress = self._draft.progress
@@ -309,6 +317,7 @@ class Actions:
                     now = self._runtime.clock.now()
                     what = f"look for event {on.name!r}"
                     note_failure(awaited.trouble, what, error, handler.retry, now)
+                    self.tell(what, error, awaited.trouble)
                     self._draft.load()
 
     def _look_again(self, work: Look) -> bool:

@@ -101,7 +101,8 @@ class _Sessions:
         """Let a session run, and return what it committed; one that loses its lease is left to another."""
         self._leases.add(session.ledger)
         try:
-            run()
+            with session.interrupts.noted():
+                run()
         except (VersionConflict, LeaseLost) as error:
             session.ledger.mend_timer()
             if isinstance(error, LeaseLost) and quiet:
@@ -439,10 +440,11 @@ def run_worker(
         run_worker(Engine([Approval], store=SqliteStore("workflows.db")))
 
     stop: an event that ends it; without one, SIGTERM and SIGINT do (call it in the main thread then). Steps
-    that run are brought to their end first. It goes on as long as anything is due. poll_seconds: how often
-    the store is asked when nothing was; a LocalScheduler given to the engine saves that wait for work of this
-    process. concurrency: how many workflows run at once. Workflows of classes that the engine does not have
-    are left to others; a warning says once of each class how many of them are due.
+    that run are brought to their end first; a second SIGINT raises KeyboardInterrupt at once. It goes on as
+    long as anything is due. poll_seconds: how often the store is asked when nothing was; a LocalScheduler
+    given to the engine saves that wait for work of this process. concurrency: how many workflows run at once.
+    Workflows of classes that the engine does not have are left to others; a warning says once of each class
+    how many of them are due.
     """
     if concurrency < 1 or not poll_seconds > 0:
         raise ValueError("run_worker needs a concurrency and poll_seconds above zero")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stepmark.core.delivery import delivery_of, refusal_as_stored, refusal_of
 from stepmark.core.draft import Draft
+from stepmark.core.failures import is_failure
 from stepmark.core.planning import due_at, is_over, next_work, status_of, times_ahead, works_of_threads
 from stepmark.core.record import Event, Status, Trouble
 from stepmark.core.snapshot import snapshot_of
@@ -39,6 +40,7 @@ from stepmark.errors import (
 )
 from stepmark.runtime.actions import Actions
 from stepmark.runtime.flights import Flights
+from stepmark.runtime.interrupts import Interrupts, is_ending
 from stepmark.runtime.ledger import Budget, Ledger, Runtime, Standing
 
 if TYPE_CHECKING:
@@ -76,6 +78,7 @@ class Session:
         self._planned: Work | None = None  # what the last commit has found to be next
         self._commits = 0
         self._served = MAIN
+        self.interrupts = Interrupts()
         self._began = self.clock.now()
 
     @property
@@ -209,32 +212,41 @@ class Session:
     def _perform(self, work: Work) -> None:
         try:
             to_commit = self._actions.perform(work)
-        except Exception as error:  # noqa: BLE001 - the user's function may raise anything
+        except BaseException as error:
+            if is_ending() or not is_failure(error, interrupted=self.interrupts.seen):
+                raise  # no attempt: others will see that nobody holds the lease any more
             to_commit = self._fail(work, error)
         if not isinstance(work, (TearDown, End)):
             self._served = work.thread
         if to_commit:
             self._commit()
 
-    def _fail(self, work: Work, error: Exception) -> bool:
+    def _fail(self, work: Work, error: BaseException) -> bool:
         """Draft the committed record again and note the failure; whether that is to be committed."""
-        draft, now = self.draft, self.clock.now()
+        draft = self.draft
         what, retry = self._actions.about(work)
         event = draft.progress.event(work.event_id) if isinstance(work, Deliver) and work.event_id else None
         draft.restart(self.ledger.record)
         if not isinstance(work, Launch | TearDown | End):
             draft.turn(work.thread)
-        if event is not None:
-            refusal = refusal_of(event.event, error)
-            if draft.delivery is not None and draft.delivery.is_of(event.event_id):
-                draft.refuse(refusal)
-                return False
-            if event.sender and now < event.until:
-                draft.progress.drop_event(event.event_id)
-                draft.progress.remember(event.sender, refusal_as_stored(refusal))
-                return True
-        self._actions.note(work, what, error, retry)
-        return True
+        told = None if event is None else self._tell_sender(event, error)
+        if told is None:
+            self._actions.note(work, what, error, retry)
+            return True
+        self._actions.tell(what, error, None)
+        return told
+
+    def _tell_sender(self, event: Event, error: BaseException) -> bool | None:
+        """Tell who waits for an event's output; whether that is to be committed, or None if nobody waits."""
+        draft, refusal = self.draft, refusal_of(event.event, error)
+        if draft.delivery is not None and draft.delivery.is_of(event.event_id):
+            draft.refuse(refusal)
+            return False
+        if event.sender and self.clock.now() < event.until:
+            draft.progress.drop_event(event.event_id)
+            draft.progress.remember(event.sender, refusal_as_stored(refusal))
+            return True
+        return None
 
     def look(self) -> None:
         """Look for what the threads wait for, and go on if something has happened. Errors are raised."""

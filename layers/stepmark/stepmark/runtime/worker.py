@@ -16,7 +16,7 @@ from inspect import signature
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, cast
 
-from stepmark.errors import RetryableError, UnknownWorkflow, printable
+from stepmark.errors import RetryableError, UnknownWorkflow, printable, text_of
 from stepmark.runtime.ledger import Budget
 from stepmark.runtime.scheduler import LocalScheduler
 from stepmark.runtime.unreadable import is_long_over
@@ -70,7 +70,9 @@ class Worker:
     def run(self, stopping: threading.Event, poll_seconds: float) -> None:
         """Work until told to stop; steps that run then are brought to their end."""
         threads = [
-            Thread(target=self._work, name=f"stepmark-worker_{number}") for number in range(self._concurrency)
+            # daemons, so that a second Ctrl-C ends the process though a step goes on
+            Thread(target=self._work, name=f"stepmark-worker_{number}", daemon=True)
+            for number in range(self._concurrency)
         ]
         for thread in threads:
             thread.start()
@@ -85,8 +87,8 @@ class Worker:
             with self._changed:
                 self._ended = True
                 self._changed.notify_all()
-            for thread in threads:
-                thread.join()
+        for thread in threads:
+            thread.join()
 
     def _take_due(self) -> bool:
         """Lay ready what is due; whether anything was that is not under way already."""
@@ -99,7 +101,7 @@ class Worker:
         try:
             due = self._due(self._runtime.clock.now(), CHOICE * room + len(occupied))
         except RetryableError as error:
-            _log.warning("the store could not be asked for due work: %s", type(error).__name__)
+            _warn_of_store(error)
             return False
         free = [workflow_id for workflow_id in due if workflow_id not in occupied]
         chosen = free if len(free) <= room else random.sample(free, room)
@@ -180,7 +182,7 @@ class Worker:
             due = store.due(self._runtime.clock.now(), MAX_FOREIGN)
             records = [store.load(workflow_id) for workflow_id in due]
         except RetryableError as error:
-            _log.warning("the store could not be asked for due work: %s", type(error).__name__)
+            _warn_of_store(error)
             return
         foreign = [one for one in records if one is not None and one.workflow not in self._names]
         with self._changed:
@@ -197,6 +199,11 @@ class Worker:
                 _log.warning("%s workflows of class '%s' are due, which this worker was not given", *what)
 
 
+def _warn_of_store(error: RetryableError) -> None:
+    said = ": ".join(filter(None, [type(error).__name__, text_of(error)]))
+    _log.warning("the store could not be asked for due work: %s", printable(said))
+
+
 def _due_of(store: Store, names: Collection[str]) -> Callable[[float, int], list[str]]:
     """The store's due(), for those workflows alone if it can choose: one of somebody's own may not."""
     try:
@@ -209,12 +216,21 @@ def _due_of(store: Store, names: Collection[str]) -> Callable[[float, int], list
 
 @contextmanager
 def stopping_signals(given: threading.Event | None, stopping: threading.Event) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the worker, unless the caller has its own way."""
+    """Let SIGTERM and SIGINT end the worker, unless the caller has its own way; a second SIGINT does at once.
+
+    Raises KeyboardInterrupt then: no step is told, and others find the leases of a dead process.
+    """
     if given is not None:
         yield
         return
+
+    def stop(number: int, _frame: object) -> None:
+        if number == signal.SIGINT and stopping.is_set():
+            raise KeyboardInterrupt
+        stopping.set()
+
     signals = (signal.SIGTERM, signal.SIGINT)
-    before = [signal.signal(number, lambda *_: stopping.set()) for number in signals]
+    before = [signal.signal(number, stop) for number in signals]
     try:
         yield
     finally:
