@@ -37,20 +37,19 @@ def note_failure(trouble: Trouble, what: str, error: BaseException, retry: Retry
     """Note a failure, and when to try again."""
     trouble.attempt += 1
     trouble.failed_with(what, error, text_of(error))
-    delay = (retry or DEFAULT_RETRY).delay(trouble.attempt, error)
-    if any(isinstance(each, PermanentError) for each in leaves_of(error)):
-        delay = None
-    trouble.parked = delay is None
-    trouble.retry_at = None if delay is None else now + max(delay, _asked_for(error, now))
+    delays = [_delay(each, trouble.attempt, retry or DEFAULT_RETRY, now) for each in leaves_of(error)]
+    trouble.parked = None in delays
+    trouble.retry_at = None if trouble.parked else now + max(each for each in delays if each is not None)
+
+
+def _delay(error: BaseException, attempt: int, retry: Retry, now: float) -> float | None:
+    """How long to wait after one error, None if it is not worth another attempt."""
+    delay = None if isinstance(error, PermanentError) else retry.delay(attempt, error)
+    return None if delay is None else max(delay, min(_asked_for(error, now), MAX_ASKED_SECONDS))
 
 
 def _asked_for(error: BaseException, now: float) -> float:
     """How many seconds an error asks to be left alone: its `retry_after`, or an answer's `Retry-After`."""
-    asked = [_seconds(each, now) for each in leaves_of(error)]
-    return min(max(asked, default=0.0), MAX_ASKED_SECONDS)
-
-
-def _seconds(error: BaseException, now: float) -> float:
     try:
         said: Any = getattr(error, "retry_after", None)
         if (

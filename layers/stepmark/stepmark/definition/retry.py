@@ -5,8 +5,6 @@ from inspect import isclass
 from math import inf
 from random import SystemRandom
 
-from stepmark.errors import leaves_of
-
 
 @dataclass(frozen=True, slots=True)
 class Retry:
@@ -48,7 +46,7 @@ class Retry:
 
     def delay(self, failures: int, error: BaseException) -> float | None:
         """The seconds to wait after that many failures, or None when there is no further attempt."""
-        if failures >= self.attempts or not all(map(self._is_worth_it, leaves_of(error))):
+        if failures >= self.attempts or not self._is_worth_it(error):
             return None
         try:
             full = min(self.longest_delay, self.first_delay * self.factor ** (failures - 1))

@@ -133,14 +133,10 @@ class Actions:
         """Note a failure of it, and when to try again."""
         trouble = self._trouble_of(work)
         note_failure(trouble, what, error, retry, self._runtime.clock.now())
-        self.tell(what, error, trouble)
+        log_failure(self._ledger.record.workflow_id, what, error, trouble)
         if isinstance(work, Look):
             awaited = self._draft.progress.threads[work.thread].awaited[work.event]
             awaited.fire_at, awaited.done = None, False
-
-    def tell(self, what: str, error: BaseException, trouble: Trouble | None) -> None:
-        """Log a failure; trouble: what was noted of it, None when an event's sender is told instead."""
-        log_failure(self._ledger.record.workflow_id, what, error, trouble)
 
     def _trouble_of(self, work: Work) -> Trouble:
         progress = self._draft.progress
@@ -317,7 +313,7 @@ class Actions:
                     now = self._runtime.clock.now()
                     what = f"look for event {on.name!r}"
                     note_failure(awaited.trouble, what, error, handler.retry, now)
-                    self.tell(what, error, awaited.trouble)
+                    log_failure(self._ledger.record.workflow_id, what, error, awaited.trouble)
                     self._draft.load()
 
     def _look_again(self, work: Look) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -35,9 +34,10 @@ from stepmark.runtime.ledger import Budget, LeaseLost, Runtime, is_leased
 from stepmark.runtime.senders import await_output, check_event, closed_before, join_commit, post, post_look
 from stepmark.runtime.session import Session, snapshot_after
 from stepmark.runtime.unreadable import close_unread, is_long_over, put_aside
-from stepmark.runtime.worker import Worker, stopping_signals
+from stepmark.runtime.worker import Worker
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable, Collection, Iterable
 
     from stepmark.core.delivery import Delivery
@@ -446,9 +446,4 @@ def run_worker(
     Workflows of classes that the engine does not have are left to others; a warning says once of each class
     how many of them are due.
     """
-    if concurrency < 1 or not poll_seconds > 0:
-        raise ValueError("run_worker needs a concurrency and poll_seconds above zero")
-    stopping = stop or threading.Event()
-    worker = Worker(engine.runtime, engine.resume, engine.names, concurrency)
-    with stopping_signals(stop, stopping):
-        worker.run(stopping, poll_seconds)
+    Worker(engine.runtime, engine.resume, engine.names, concurrency).run(stop, poll_seconds)

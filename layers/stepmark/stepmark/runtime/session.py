@@ -42,6 +42,7 @@ from stepmark.runtime.actions import Actions
 from stepmark.runtime.flights import Flights
 from stepmark.runtime.interrupts import Interrupts, is_ending
 from stepmark.runtime.ledger import Budget, Ledger, Runtime, Standing
+from stepmark.runtime.logs import log_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -229,24 +230,12 @@ class Session:
         draft.restart(self.ledger.record)
         if not isinstance(work, Launch | TearDown | End):
             draft.turn(work.thread)
-        told = None if event is None else self._tell_sender(event, error)
+        told = None if event is None else _tell_sender(draft, event, error, self.clock.now())
         if told is None:
             self._actions.note(work, what, error, retry)
             return True
-        self._actions.tell(what, error, None)
+        log_failure(self.workflow_id, what, error, None)
         return told
-
-    def _tell_sender(self, event: Event, error: BaseException) -> bool | None:
-        """Tell who waits for an event's output; whether that is to be committed, or None if nobody waits."""
-        draft, refusal = self.draft, refusal_of(event.event, error)
-        if draft.delivery is not None and draft.delivery.is_of(event.event_id):
-            draft.refuse(refusal)
-            return False
-        if event.sender and self.clock.now() < event.until:
-            draft.progress.drop_event(event.event_id)
-            draft.progress.remember(event.sender, refusal_as_stored(refusal))
-            return True
-        return None
 
     def look(self) -> None:
         """Look for what the threads wait for, and go on if something has happened. Errors are raised."""
@@ -379,3 +368,19 @@ def snapshot_after(session: Session) -> Snapshot:
     draft = session.draft
     state = read_or_none(draft.text) if draft.state_if_any is None else draft.state_if_any
     return snapshot_of(session.ledger.record, draft.progress, state, draft.tree_if_any)
+
+
+def _tell_sender(draft: Draft, event: Event, error: BaseException, now: float) -> bool | None:
+    """Tell who waits for an event's output that its handler has failed.
+
+    Whether that is to be committed; None when nobody waits, and the event is to be tried again.
+    """
+    refusal = refusal_of(event.event, error)
+    if draft.delivery is not None and draft.delivery.is_of(event.event_id):
+        draft.refuse(refusal)
+        return False
+    if event.sender and now < event.until:
+        draft.progress.drop_event(event.event_id)
+        draft.progress.remember(event.sender, refusal_as_stored(refusal))
+        return True
+    return None

@@ -13,7 +13,7 @@ import time
 from collections import Counter, deque
 from contextlib import contextmanager
 from inspect import signature
-from threading import Condition, Thread
+from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, cast
 
 from stepmark.errors import RetryableError, UnknownWorkflow, printable, text_of
@@ -22,7 +22,6 @@ from stepmark.runtime.scheduler import LocalScheduler
 from stepmark.runtime.unreadable import is_long_over
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Callable, Collection, Iterator
 
     from stepmark.runtime.ledger import Runtime
@@ -53,6 +52,8 @@ class Worker:
         names: Collection[str],
         concurrency: int,
     ) -> None:
+        if concurrency < 1:
+            raise ValueError(f"concurrency must be above zero, not {concurrency}")
         self._runtime = runtime
         self._resume_workflow = resume
         self._names = names
@@ -67,8 +68,11 @@ class Worker:
         self._foreign: set[str] = set()  # names that were said already
         self._foreign_at = 0.0
 
-    def run(self, stopping: threading.Event, poll_seconds: float) -> None:
+    def run(self, stop: Event | None, poll_seconds: float) -> None:
         """Work until told to stop; steps that run then are brought to their end."""
+        if not poll_seconds > 0:
+            raise ValueError(f"poll_seconds must be above zero, not {poll_seconds}")
+        stopping = stop or Event()
         threads = [
             # daemons, so that a second Ctrl-C ends the process though a step goes on
             Thread(target=self._work, name=f"stepmark-worker_{number}", daemon=True)
@@ -76,19 +80,23 @@ class Worker:
         ]
         for thread in threads:
             thread.start()
-        try:
-            while not stopping.is_set():
-                if self._take_due():
-                    self._await_room(stopping)
-                else:
-                    self._look_for_foreign()
-                    self._pause(poll_seconds, stopping)
-        finally:
-            with self._changed:
-                self._ended = True
-                self._changed.notify_all()
-        for thread in threads:
-            thread.join()
+        with _stopping_signals(stop, stopping):
+            try:
+                self._look(stopping, poll_seconds)
+            finally:
+                with self._changed:
+                    self._ended = True
+                    self._changed.notify_all()
+            for thread in threads:
+                thread.join()
+
+    def _look(self, stopping: Event, poll_seconds: float) -> None:
+        while not stopping.is_set():
+            if self._take_due():
+                self._await_room(stopping)
+            else:
+                self._look_for_foreign()
+                self._pause(poll_seconds, stopping)
 
     def _take_due(self) -> bool:
         """Lay ready what is due; whether anything was that is not under way already."""
@@ -111,13 +119,13 @@ class Worker:
             self._changed.notify_all()
         return bool(chosen)
 
-    def _await_room(self, stopping: threading.Event) -> None:
+    def _await_room(self, stopping: Event) -> None:
         """Wait until the threads will soon have nothing to do."""
         with self._changed:
             while len(self._ready) >= self._concurrency and not stopping.is_set():
                 self._changed.wait(STOP_SECONDS)
 
-    def _pause(self, seconds: float, stopping: threading.Event) -> None:
+    def _pause(self, seconds: float, stopping: Event) -> None:
         """Wait for the next look at the store."""
         scheduler = self._runtime.scheduler
         if isinstance(scheduler, LocalScheduler):
@@ -215,7 +223,7 @@ def _due_of(store: Store, names: Collection[str]) -> Callable[[float, int], list
 
 
 @contextmanager
-def stopping_signals(given: threading.Event | None, stopping: threading.Event) -> Iterator[None]:
+def _stopping_signals(given: Event | None, stopping: Event) -> Iterator[None]:
     """Let SIGTERM and SIGINT end the worker, unless the caller has its own way; a second SIGINT does at once.
 
     Raises KeyboardInterrupt then: no step is told, and others find the leases of a dead process.
