@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks.stub_services import CREDENTIALS, serving
+from benchmarks.stub_services import COMPANIES, serving
 from local.emulator import deployment
 from local.processes import REPOSITORY
 
@@ -61,7 +61,7 @@ CASES = (
     Case("start_identification", 1.3),
     Case("read_conversation", 1.15, event="read_conversation.flat"),
     Case("set_attributes", 1.2),
-    *(Case("look_up_caller", 1.45, source) for source in CREDENTIALS),
+    *(Case("look_up_caller", 1.45, source) for source in COMPANIES),
     Case("journeys_api", 1.7),
     Case("run_journey", 1.7),
     Case("notify_journeys", 1.7),
@@ -161,7 +161,7 @@ def environment_of(case: Case, url: str, certificates: str = "") -> dict[str, st
         "POWERTOOLS_LOG_LEVEL": "INFO",
         "CONVERSATION_TABLE": "Conversations",
         "STATE_MACHINE_ARN": "arn:aws:states:eu-west-1:123456789012:stateMachine:identify",
-        "SOURCES": ",".join(CREDENTIALS),
+        "SOURCES": ",".join(COMPANIES),
         "LOOKUP_DEADLINE_SECONDS": "10",
         "RETENTION_HOURS": "24",
         "DEFAULT_REGION": "US",
@@ -170,6 +170,7 @@ def environment_of(case: Case, url: str, certificates: str = "") -> dict[str, st
         "SOURCE_SECRET": case.source,
         "TOKEN_TABLE": "SourceTokens",
         "CRM_URL": f"{url}/crm",
+        "CRM_SECRET": "crm",
         "MAX_WAIT_SECONDS": "20",
         "JOURNEY_HOURS": "0",
         "JOURNEY_COMMIT_LIMIT": "1000",

@@ -23,7 +23,9 @@ CREDENTIALS = {
     "alpha": {"apiKey": "benchmark"},
     "beta": {"username": "benchmark", "password": "benchmark"},
     "gamma": {"clientId": "benchmark", "clientSecret": "benchmark"},
+    "crm": {"token": "benchmark"},
 }
+COMPANIES = ("alpha", "beta", "gamma")
 _NUMBER = "+33612345678"
 _CONTACT = {
     "contactId": "1", "msisdn": _NUMBER.removeprefix("+"), "name": {"given": "J", "family": "D"}, "vip": True,

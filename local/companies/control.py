@@ -11,10 +11,20 @@ import httpx
 from pydantic import TypeAdapter
 
 from local import processes
-from local.companies.model import Behaviour, Behaviours, Customer, Happening, Requests, Source
+from local.companies.model import (
+    Behaviour,
+    Behaviours,
+    Credentials,
+    Customer,
+    Happening,
+    Requests,
+    Service,
+    Source,
+)
 
 _CUSTOMERS = TypeAdapter(dict[Source, Mapping[str, Customer]])
 _BEHAVIOURS = TypeAdapter(dict[Source, Behaviours])
+_ACCEPTED = TypeAdapter(dict[Service, list[Credentials]])
 
 
 @dataclass(frozen=True)
@@ -52,6 +62,10 @@ class Companies:
         behaviours = Behaviours(usual=usual, by_number=dict(by_number or {}))
         self._send("PATCH", "behaviours", _BEHAVIOURS.dump_json({source: behaviours}))
 
+    def accept(self, service: Service, *credentials: Credentials) -> None:
+        """Set whose requests a company takes: two at once while one replaces the other."""
+        self._send("PATCH", "credentials", _ACCEPTED.dump_json({service: list(credentials)}))
+
     def requests(self) -> Requests:
         """How often each company was asked since the last `forget`."""
         return Requests.model_validate_json(self._send("GET", "requests").content)
@@ -61,7 +75,7 @@ class Companies:
         self._send("DELETE", "tokens")
 
     def forget(self) -> None:
-        """Forget all customers, behaviours and counts; tokens stay good."""
+        """Forget all customers, behaviours, other credentials and counts; tokens stay good."""
         self._send("DELETE", "")
 
     def happenings(self) -> Iterator[Happening]:

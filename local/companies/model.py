@@ -9,11 +9,15 @@ from pydantic import BaseModel, ConfigDict
 Source = Literal["alpha", "beta", "gamma"]
 SOURCES: tuple[Source, ...] = get_args(Source)
 
-# Exactly what the stack's three secrets have to hold for these companies; worthless anywhere else.
-CREDENTIALS: dict[Source, dict[str, str]] = {
+Service = Source | Literal["crm"]
+type Credentials = dict[str, str]
+
+# Exactly what the stack's secrets have to hold for these companies and their CRM; worthless anywhere else.
+CREDENTIALS: dict[Service, Credentials] = {
     "alpha": {"apiKey": "alpha-demo-key"},
     "beta": {"username": "meanwhile", "password": "beta-demo-password"},
     "gamma": {"clientId": "meanwhile", "clientSecret": "gamma-demo-secret"},
+    "crm": {"token": "crm-demo-token"},
 }
 
 
@@ -73,11 +77,15 @@ class Behaviours(_Frozen):
 
 
 class Requests(BaseModel):
-    """How often each company was asked for each number, gamma's tokens, the CRM's notes by customer."""
+    """How often each company was asked for each number, gamma's tokens, the CRM's notes by customer.
+
+    `refused` counts requests whose credentials were not taken, a dead token among them.
+    """
 
     lookups: dict[Source, dict[str, int]]
     tokens: int
     notes: dict[str, int]
+    refused: dict[Service, int]
 
 
 class Happening(NamedTuple):

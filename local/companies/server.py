@@ -23,11 +23,13 @@ from local.companies.model import (
     SOURCES,
     Behaviour,
     Behaviours,
+    Credentials,
     Customer,
     Directory,
     Fault,
     Happening,
     Requests,
+    Service,
     Source,
     invented_customer,
 )
@@ -38,6 +40,7 @@ _BACKLOG = 2048
 _OTHER_NUMBER = "+33199009999"
 _DIRECTORY = TypeAdapter[Directory](Directory)
 _BEHAVIOURS = TypeAdapter(dict[Source, Behaviours])
+_ACCEPTED = TypeAdapter(dict[Service, list[Credentials]])
 
 
 class World:
@@ -45,7 +48,7 @@ class World:
 
     def __init__(self, token_lifetime: float) -> None:
         self.token_lifetime = token_lifetime
-        self.tokens: dict[str, float] = {}
+        self.tokens: dict[str, tuple[float, Credentials]] = {}
         self.listeners: set[asyncio.Queue[Happening]] = set()
         self.forget()
 
@@ -54,11 +57,19 @@ class World:
         self.usual: dict[Source, Behaviour] = {source: Behaviour() for source in SOURCES}
         self.exceptions: dict[Source, dict[str, Behaviour]] = {source: {} for source in SOURCES}
         self.lookups: dict[Source, Counter[str]] = {source: Counter() for source in SOURCES}
+        self.accepted = {service: [credentials] for service, credentials in CREDENTIALS.items()}
+        self.refused: Counter[Service] = Counter()
         self.tokens_issued = 0
         self.notes: dict[str, str] = {}  # by idempotency key: the CRM takes a note once
 
     def behaviour(self, source: Source, number: str) -> Behaviour:
         return self.exceptions[source].get(number, self.usual[source])
+
+    def accepts(self, service: Service, credentials: Credentials | None) -> bool:
+        if credentials in self.accepted[service]:
+            return True
+        self.refused[service] += 1
+        return False
 
     def tell(self, source: Source, number: str, what: str) -> None:
         for listener in self.listeners:
@@ -122,8 +133,8 @@ _WRONG_SCHEMAS: dict[Source, Any] = {
 
 async def alpha_customers(request: web.Request) -> web.StreamResponse:
     number = request.query.get("phone", "")
-    key = request.headers.get("X-Api-Key", "")
-    return await _lookup(request, "alpha", number, authenticated=key == CREDENTIALS["alpha"]["apiKey"])
+    sent = {"apiKey": request.headers.get("X-Api-Key", "")}
+    return await _lookup(request, "alpha", number, sent)
 
 
 async def beta_search(request: web.Request) -> web.StreamResponse:
@@ -131,16 +142,14 @@ async def beta_search(request: web.Request) -> web.StreamResponse:
         msisdn = (await request.json())["msisdn"]
     except (ValueError, KeyError, TypeError):
         return _error(HTTPStatus.BAD_REQUEST, "send JSON with an msisdn")
-    credentials = CREDENTIALS["beta"]
-    authenticated = _basic_auth(request) == (credentials["username"], credentials["password"])
-    return await _lookup(request, "beta", f"+{msisdn}", authenticated=authenticated)
+    return await _lookup(request, "beta", f"+{msisdn}", _basic_auth(request, "username", "password"))
 
 
 async def gamma_person(request: web.Request) -> web.StreamResponse:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    expires = request.app[WORLD].tokens.get(token, 0.0)
-    authenticated = scheme == "Bearer" and time.monotonic() < expires
-    return await _lookup(request, "gamma", request.match_info["number"], authenticated=authenticated)
+    expires, granted_to = request.app[WORLD].tokens.get(_bearer(request), (0.0, None))
+    # With a client's secret its tokens end.
+    sent = granted_to if time.monotonic() < expires else None
+    return await _lookup(request, "gamma", request.match_info["number"], sent)
 
 
 async def gamma_token(request: web.Request) -> web.StreamResponse:
@@ -148,13 +157,13 @@ async def gamma_token(request: web.Request) -> web.StreamResponse:
     fault = world.usual["gamma"].fault
     if fault is not None and fault is not Fault.WRONG_NUMBER:
         return await _at_fault(request, fault, good={"access_token": "none"}, bad_schema={"token": 7})
-    credentials = CREDENTIALS["gamma"]
-    if _basic_auth(request) != (credentials["clientId"], credentials["clientSecret"]):
+    sent = _basic_auth(request, "clientId", "clientSecret")
+    if sent is None or not world.accepts("gamma", sent):
         return _error(HTTPStatus.UNAUTHORIZED, "invalid_client")
     if (await request.post()).get("grant_type") != "client_credentials":
         return _error(HTTPStatus.BAD_REQUEST, "unsupported_grant_type")
     token = secrets.token_urlsafe(24)
-    world.tokens[token] = time.monotonic() + world.token_lifetime
+    world.tokens[token] = time.monotonic() + world.token_lifetime, sent
     world.tokens_issued += 1
     return web.json_response(
         {"access_token": token, "token_type": "Bearer", "expires_in": int(world.token_lifetime)}
@@ -162,14 +171,14 @@ async def gamma_token(request: web.Request) -> web.StreamResponse:
 
 
 async def _lookup(
-    request: web.Request, source: Source, number: str, *, authenticated: bool
+    request: web.Request, source: Source, number: str, sent: Credentials | None
 ) -> web.StreamResponse:
     world = request.app[WORLD]
     if not (number.startswith("+") and number[1:].isdecimal()):
         return _error(HTTPStatus.BAD_REQUEST, "not an E.164 number")
     world.lookups[source][number] += 1
     world.tell(source, number, "asked")
-    if not authenticated:
+    if not world.accepts(source, sent):
         world.tell(source, number, "401, wrong credentials")
         return _error(HTTPStatus.UNAUTHORIZED, "wrong or expired credentials")
     behaviour = world.behaviour(source, number)
@@ -244,18 +253,25 @@ def _error(status: HTTPStatus, message: str) -> web.Response:
     return web.json_response({"error": message}, status=status)
 
 
-def _basic_auth(request: web.Request) -> tuple[str, str] | None:
+def _basic_auth(request: web.Request, user: str, password: str) -> Credentials | None:
     try:
         sent = BasicAuth.decode(request.headers.get("Authorization", ""), encoding="utf-8")
     except ValueError:
         return None
-    return sent.login, sent.password
+    return {user: sent.login, password: sent.password}
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if scheme == "Bearer" else ""
 
 
 # --- the CRM ---------------------------------------------------------------------------------------------
 
 
 async def crm_note(request: web.Request) -> web.Response:
+    if not request.app[WORLD].accepts("crm", {"token": _bearer(request)}):
+        return _error(HTTPStatus.UNAUTHORIZED, "send Authorization: Bearer with a valid token")
     note = await request.json()
     notes = request.app[WORLD].notes
     key = request.headers.get("Idempotency-Key", "")
@@ -283,12 +299,18 @@ async def change_behaviours(request: web.Request) -> web.Response:
     return web.Response(status=HTTPStatus.NO_CONTENT)
 
 
+async def change_credentials(request: web.Request) -> web.Response:
+    request.app[WORLD].accepted.update(_ACCEPTED.validate_json(await request.read()))
+    return web.Response(status=HTTPStatus.NO_CONTENT)
+
+
 async def count_requests(request: web.Request) -> web.Response:
     world = request.app[WORLD]
     counted = Requests(
         lookups={source: dict(numbers) for source, numbers in world.lookups.items()},
         tokens=world.tokens_issued,
         notes=dict(Counter(world.notes.values())),
+        refused=dict(world.refused),
     )
     return web.json_response(text=counted.model_dump_json())
 
@@ -328,6 +350,7 @@ def application(token_lifetime: float) -> web.Application:
         ("POST", "/crm/notes"): crm_note,
         ("PATCH", "/_control/customers"): add_customers,
         ("PATCH", "/_control/behaviours"): change_behaviours,
+        ("PATCH", "/_control/credentials"): change_credentials,
         ("GET", "/_control/requests"): count_requests,
         ("GET", "/_control/happenings"): stream_happenings,
         ("DELETE", "/_control/tokens"): kill_tokens,

@@ -11,7 +11,7 @@ from pathlib import Path
 import boto3
 
 from local import processes
-from local.companies import CREDENTIALS, SOURCES
+from local.companies import CREDENTIALS
 from local.emulator import gateway_gaps, schedule_gaps
 from local.emulator.ministack import REGION
 from local.emulator.stack import NAME, Stack
@@ -55,9 +55,11 @@ def deploy(
     _sam_deploy(directory, endpoint, built, name, [f"{key}={value}" for key, value in parameters.items()])
     stack = Stack.from_cloudformation(name, endpoint=endpoint, session=emulator_session())
     secrets = stack.session.client("secretsmanager", endpoint_url=endpoint)
-    for source in SOURCES:
-        secret = stack.outputs[f"{source.capitalize()}SecretArn"]
-        secrets.put_secret_value(SecretId=secret, SecretString=json.dumps(CREDENTIALS[source]))
+    for service, credentials in CREDENTIALS.items():
+        if secret := stack.outputs.get(
+            f"{service.capitalize()}SecretArn"
+        ):  # without CrmUrl there is none for it
+            secrets.put_secret_value(SecretId=secret, SecretString=json.dumps(credentials))
     gateway_gaps.complete_import(stack)
     schedule_gaps.allow_schedules(stack)
     return stack

@@ -53,6 +53,7 @@ ADDED: dict[str, str] = {
     "RecursionsAlarm": "Lambda drops what a function sends to itself",
     "ResumeQueueBacklogAlarm": "ResumeQueueAgeAlarm rang for timers that were not due",
     "NoSweepAlarm": "nobody heard when the sweep was never called",
+    "CrmSecret": "notes went to the CRM without a credential; none without CrmUrl",
     "ApiDomainName": "an operator's own name for the API; off by default",
     "ApiDomainMapping": "as above",
     "KmsKeyPolicy": "an operator's own key; off by default",
@@ -77,6 +78,9 @@ REMOVED: dict[str, str] = {
     },
 }
 WIDER: dict[tuple[str, ...], str] = {
+    (
+        "RunJourneyFunction", "secretsmanager:GetSecretValue", '{"Fn::GetAtt": ["CrmSecret", "Id"]}', "null",
+    ): "what the CRM wants to be shown",
     **{
         (holder, f"kms:{action}", '{"Ref": "KmsKeyArn"}', "null"): "an operator's own key, when there is one"
         for holder in [

@@ -7,7 +7,17 @@ import psutil
 import pytest
 
 from conversation.errors import SourceUnavailable
-from local.companies import CREDENTIALS, SOURCES, Behaviour, Companies, Fault, Source, invented_customer
+from local.companies import (
+    CREDENTIALS,
+    SOURCES,
+    Behaviour,
+    Companies,
+    Credentials,
+    Fault,
+    Service,
+    Source,
+    invented_customer,
+)
 from tests.support.cloud import Cloud
 from tests.support.company_cloud import ask, deployed_with
 
@@ -78,7 +88,7 @@ def test_a_company_that_is_not_there_is_no_answer(source: Source, companies: Com
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_wrong_credentials_are_no_answer(source: Source, companies: Companies) -> None:
-    wrong = {source: dict.fromkeys(CREDENTIALS[source], "wrong")}
+    wrong: dict[Service, Credentials] = {source: dict.fromkeys(CREDENTIALS[source], "wrong")}
     with (
         deployed_with(companies, credentials=wrong) as cloud,
         pytest.raises(SourceUnavailable, match=rf"^{source} answered 401$"),

@@ -12,7 +12,6 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,12 +20,11 @@ from conversation import aws, http_client, idle, timestamps
 from conversation.connections import tls
 from conversation.errors import SourceUnavailable
 from conversation.sources import gamma, shared_token
-from journeys import crm
 from journeys.crm import CrmUnavailable
 from tests.support.cloud import Cloud, wait_until
 from tests.support.companies import JEAN, PROTOCOLS
 from tests.support.company_cloud import close_connections
-from tests.support.environment import variables
+from tests.support.crm import leave_note
 from tests.support.keeping_server import Answer, Asked, Fate, KeepingServer, certified, keeping_server
 from tests.support.raw_server import http
 
@@ -64,9 +62,7 @@ def company(source: str) -> Service:
 
 
 def ask_crm(url: str) -> object:
-    with pytest.MonkeyPatch.context() as patch, variables(CRM_URL=url):
-        patch.setattr(crm, "current", lambda: SimpleNamespace(idempotency_key="w1-3"))
-        return crm.note("G-1042", "wants to cancel", seconds=ENOUGH_SECONDS)
+    return leave_note(url, seconds=ENOUGH_SECONDS)
 
 
 CRM = Service("CRM", http(b'{"noteId": "N-1"}'), ask_crm, CrmUnavailable)

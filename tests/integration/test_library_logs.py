@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -10,11 +9,10 @@ import pytest
 from conversation import library_logs
 from conversation.errors import SourceUnavailable
 from conversation.observability import logger
-from journeys import crm
 from local.companies import CREDENTIALS, SOURCES, Behaviour, Companies, Fault, invented_customer
 from tests.support.cloud import Cloud
 from tests.support.company_cloud import ask, close_connections, deployed_with
-from tests.support.environment import variables
+from tests.support.crm import TOKEN, leave_note
 
 NUMBER = "+33612345678"
 
@@ -71,9 +69,9 @@ def test_nothing_of_a_caller_and_no_credential_is_logged_by_anybody(
             companies.behave(source, Behaviour(fault=Fault.HALF_BODY))
             with pytest.raises(SourceUnavailable):
                 ask(cloud, source, NUMBER)
-    with pytest.MonkeyPatch.context() as patch, variables(CRM_URL=companies.crm_url):
-        patch.setattr(crm, "current", lambda: SimpleNamespace(idempotency_key="w1-3"))
-        crm.note(customers["gamma"].customer_id, "wants to cancel")
+    companies.accept("crm", {"token": TOKEN})
+    confidential.add(TOKEN)
+    leave_note(companies.crm_url, customers["gamma"].customer_id)
     assert len(confidential) > 10
     written = "".join([*everything.texts, *capfd.readouterr()])
     assert {word for word in confidential if word in written} == set()

@@ -25,8 +25,8 @@ import pytest
 from moto.stepfunctions.parser.models import stepfunctions_parser_backends
 
 import journeys.queue
-from conversation import settings, timestamps
-from conversation.sources import credentials, gamma
+from conversation import credentials, settings, timestamps
+from conversation.sources import gamma
 from conversation.store import conversations
 from journeys import engines, sweeping
 from tests.support.simulated_aws import ACCOUNT, REGION, simulated_aws

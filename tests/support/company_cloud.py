@@ -10,7 +10,7 @@ from typing import Any
 import boto3
 
 from conversation import http_client, timestamps
-from local.companies import CREDENTIALS, SOURCES, Companies, Source
+from local.companies import CREDENTIALS, SOURCES, Companies, Credentials, Service
 from tests.support.cloud import Cloud, deployed, lookup_function
 
 
@@ -19,18 +19,22 @@ def deployed_with(
     companies: Companies,
     parameters: Mapping[str, str] | None = None,
     *,
-    credentials: Mapping[Source, Mapping[str, str]] | None = None,
+    credentials: Mapping[Service, Credentials] | None = None,
 ) -> Iterator[Cloud]:
     """Deploy for the length of a `with` block, the secrets filled with what the companies accept."""
     urls = {f"{source.capitalize()}Url": companies.base_url(source) for source in SOURCES}
+    urls["CrmUrl"] = companies.crm_url
     with deployed({**urls, **(parameters or {})}) as cloud:
-        secrets = boto3.client("secretsmanager")
-        for source in SOURCES:
-            content = (credentials or {}).get(source, CREDENTIALS[source])
-            secrets.put_secret_value(
-                SecretId=f"{source.capitalize()}Secret", SecretString=json.dumps(content)
-            )
+        for service, content in {**CREDENTIALS, **(credentials or {})}.items():
+            fill(service, content)
         yield cloud
+
+
+def fill(service: Service, content: Credentials) -> None:
+    """Give a secret another value, as the operator does."""
+    boto3.client("secretsmanager").put_secret_value(
+        SecretId=f"{service.capitalize()}Secret", SecretString=json.dumps(content)
+    )
 
 
 def close_connections() -> None:

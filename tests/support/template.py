@@ -231,7 +231,8 @@ class Template:
         """A function's environment variables, those of Globals included."""
         everyone = self.document["Globals"]["Function"]["Environment"]["Variables"]
         own = self.document["Resources"][function]["Properties"]["Environment"]["Variables"]
-        return {name: str(resolve(value, known)) for name, value in {**everyone, **own}.items()}
+        decided = self._decided({**everyone, **own}, known)
+        return {name: str(resolve(value, known)) for name, value in decided.items()}
 
     def state_machine_definition(self, name: str, known: Known) -> str:
         """A state machine's definition with its DefinitionSubstitutions filled in."""

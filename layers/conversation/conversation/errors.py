@@ -10,6 +10,7 @@
     └── TemporarilyUnavailable   retrying helps
         ├── StoreUnavailable     DynamoDB did not do it
         ├── StartUnavailable     Step Functions did not start the execution
+        ├── SecretUnavailable    a secret cannot be read, or nobody has filled it
         └── SourceUnavailable    a company's service gave no answer that can be used
 
 `code` is what the HTTP API calls the error. `retryable` tells a caller whether the same request may
@@ -73,6 +74,10 @@ class StoreUnavailable(TemporarilyUnavailable):
 
 class StartUnavailable(TemporarilyUnavailable):
     """Step Functions refused to start the identification, or did not answer in time."""
+
+
+class SecretUnavailable(TemporarilyUnavailable):
+    """A secret cannot be read, or does not hold what it should; the message says what to fill in."""
 
 
 class SourceUnavailable(TemporarilyUnavailable):

@@ -43,14 +43,16 @@ class QueueSettings(NamedTuple):
 
 
 class CrmSettings(NamedTuple):
-    """Where the CRM takes notes; an empty URL: there is none."""
+    """Where the CRM takes notes, and which secret opens it; an empty URL: there is none, and no secret."""
 
     url: str
+    secret_id: str
 
     @classmethod
     def from_environment(cls) -> Self:
-        """Read CRM_URL."""
-        return cls(url=optional_text("CRM_URL").rstrip("/"))
+        """Read CRM_URL and, where there is a CRM, CRM_SECRET."""
+        url = optional_text("CRM_URL").rstrip("/")
+        return cls(url=url, secret_id=text("CRM_SECRET") if url else "")
 
 
 class JourneySettings(NamedTuple):

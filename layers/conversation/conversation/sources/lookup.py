@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NotRequired, TypedDi
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
-from conversation import http_client, settings, timestamps
-from conversation.errors import SourceUnavailable
+from conversation import credentials, http_client, settings, timestamps
+from conversation.errors import SecretUnavailable, SourceUnavailable
 from conversation.observability import logger
 from conversation.settings import SourceSettings
-from conversation.sources import credentials
 from conversation.sources.client import CredentialsRefused, SourceClient, run_within
 from conversation.sources.identity import MAX_TEXT_LENGTH
 
@@ -36,10 +35,15 @@ class LookupEvent(TypedDict):
 
 
 class LookupAnswer(TypedDict):
-    """What it gets back; `identity` is there when the outcome is a match."""
+    """What it gets back; `identity` is there when the outcome is a match.
+
+    `secretStage` is there when the company takes the secret's value before the current one: the operator is to
+    fill it again. The state machine does not look at it, `make doctor` does.
+    """
 
     outcome: Literal["MATCH", "NO_MATCH"]
     identity: NotRequired[dict[str, str | int]]
+    secretStage: NotRequired[Literal["AWSPREVIOUS"]]
 
 
 type LookUp[Secret] = Callable[[SourceClient, Secret, str], Coroutine[object, object, Identity | None]]
@@ -68,7 +72,7 @@ def read_own_secret() -> None:
     """Have the company's credentials and all that asking it takes. If that fails, the first lookup tries."""
     company, mine = import_own_company(), SourceSettings.from_environment()
     http_client.prepare(mine.base_url)
-    with suppress(SourceUnavailable):
+    with suppress(SourceUnavailable, SecretUnavailable):
         run_within(
             company.source,
             BUDGET_SECONDS,
@@ -98,24 +102,28 @@ def answer_lookup[Secret: NamedTuple](
         outcome = "NoMatch" if identity is None else "Match"
     except CredentialsRefused as error:
         raise SourceUnavailable(str(error)) from None
+    except SecretUnavailable as error:
+        raise SourceUnavailable(str(error)) from error
     finally:
         _report(source, outcome, time.monotonic() - started, event["conversationId"], client.counted)
-    if identity is None:
-        return {"outcome": "NO_MATCH"}
-    return {"outcome": "MATCH", "identity": identity.as_map()}
+    answer: LookupAnswer = {"outcome": "NO_MATCH"}
+    if identity is not None:
+        answer = {"outcome": "MATCH", "identity": identity.as_map()}
+    if credentials.is_previous(source, mine.secret_id):
+        answer["secretStage"] = credentials.PREVIOUS
+    return answer
 
 
 async def _ask[Secret: NamedTuple](
     client: SourceClient, secret_id: str, secret_type: type[Secret], look_up: LookUp[Secret], number: str
 ) -> Identity | None:
-    secret = await credentials.read(client.source, secret_id, secret_type)
-    try:
-        identity = await look_up(client, secret, number)
-    except CredentialsRefused:
-        replaced = await credentials.read(client.source, secret_id, secret_type, refused=True)
-        if replaced == secret:
-            raise
-        identity = await look_up(client, replaced, number)
+    identity = await credentials.use(
+        client.source,
+        secret_id,
+        secret_type,
+        lambda secret: look_up(client, secret, number),
+        CredentialsRefused,
+    )
     if identity is not None:
         texts = [text for text in identity.as_map().values() if isinstance(text, str)]
         if max(map(len, texts)) > MAX_TEXT_LENGTH:

@@ -12,10 +12,10 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from conversation import timestamps
+from conversation import credentials, timestamps
 from conversation.errors import ConfigurationError, SourceUnavailable
 from conversation.http_client import HttpAnswer
-from conversation.sources import alpha, credentials, lookup
+from conversation.sources import alpha, lookup
 from conversation.sources.client import SourceClient
 from conversation.sources.identity import Identity
 from conversation.sources.lookup import LookupEvent, answer_lookup, import_own_company
