@@ -114,8 +114,13 @@ class Patient:
         return "WorkflowTableName" in self.outputs
 
     @property
-    def companies(self) -> list[str]:
+    def secrets(self) -> list[str]:
+        """Whose secrets there are: the companies' and, with CrmUrl, the CRM's."""
         return sorted(one.removesuffix("SecretArn") for one in self.outputs if one.endswith("SecretArn"))
+
+    @property
+    def companies(self) -> list[str]:
+        return [one for one in self.secrets if f"Lookup{one}Function" in self.resources]
 
 
 type Check = Callable[[Patient], Iterator[Finding]]
@@ -191,10 +196,10 @@ def access_log(stack: Patient) -> Iterator[Finding]:
 
 
 def secrets(stack: Patient) -> Iterator[Finding]:
-    """Each company's secret holds the fields that its description names."""
+    """Each secret holds the fields that its description names."""
     manager = stack.client("secretsmanager")
-    for company in stack.companies:
-        arn = stack.outputs[f"{company}SecretArn"]
+    for owner in stack.secrets:
+        arn = stack.outputs[f"{owner}SecretArn"]
         fields = re.findall(r'"(\w+)"', manager.describe_secret(SecretId=arn).get("Description", ""))
         fill = f"aws secretsmanager put-secret-value --secret-id {arn} with {', '.join(fields)}"
         try:
@@ -202,11 +207,11 @@ def secrets(stack: Patient) -> Iterator[Finding]:
         except manager.exceptions.ResourceNotFoundException:
             value = ""
         if not value:
-            yield wrong(f"{company}'s secret is empty", fill)
+            yield wrong(f"{owner}'s secret is empty", fill)
         elif not _holds(value, fields):
-            yield wrong(f"{company}'s secret is not a JSON object with {', '.join(fields)}", fill)
+            yield wrong(f"{owner}'s secret is not a JSON object with {', '.join(fields)}", fill)
         else:
-            yield good(f"{company}'s secret is filled")
+            yield good(f"{owner}'s secret is filled")
 
 
 def _holds(value: str, fields: list[str]) -> bool:
@@ -234,6 +239,12 @@ def companies(stack: Patient) -> Iterator[Finding]:
         document = json.loads(answer["Payload"].read() or b"null")
         took = f"{time.monotonic() - started:.1f} s"
         if "FunctionError" not in answer and isinstance(document, dict) and "outcome" in document:
+            if "secretStage" in document:
+                yield wrong(
+                    f"{company} takes the secret's value before the current one, not the current one",
+                    "docs/operations.md, replacing a credential: it fails once the old one ends",
+                )
+                continue
             yield good(f"{company} answers ({took})")
         else:
             reason = document.get("errorMessage", "") if isinstance(document, dict) else ""

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import threading
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -32,20 +33,26 @@ OPERATIONS = {
 
 @dataclass
 class Gamma:
-    """The issuer and its people: a new token ends the one before."""
+    """The issuer and its people: a new token ends the one before.
+
+    A client has every secret that is not ended, so two at once while one replaces the other.
+    """
 
     live: str = ""
+    ended: str = ""
     issued: int = 0
     refused: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def answer(self, method: str, path: str, bearer: str) -> tuple[int, Any]:
+    def answer(self, method: str, path: str, authorization: str) -> tuple[int, Any]:
         with self.lock:
             if method == "POST":
+                if self.ended and authorization == f"Basic {b64encode(self.ended.encode()).decode()}":
+                    return 401, {"error": "invalid_client"}
                 self.issued += 1
                 self.live = f"token-{self.issued}"
                 return 200, {"access_token": self.live, "expires_in": "3599"}
-            if bearer != f"Bearer {self.live}":
+            if authorization != f"Bearer {self.live}":
                 self.refused += 1
                 return 401, {"error": "token"}
         number = path.rpartition("/")[2]
@@ -84,8 +91,8 @@ def serving(gamma: Gamma, aws: Aws) -> Iterator[str]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            target = self.headers.get("X-Amz-Target")
-            self._send(*(aws.answer(target, json.loads(body)) if target else gamma.answer("POST", "", "")))
+            target, authorization = self.headers.get("X-Amz-Target"), self.headers.get("Authorization", "")
+            self._send(*(aws.answer(target, json.loads(body)) if target else gamma.answer("POST", "", authorization)))
 
         def _send(self, status: int, document: Any) -> None:
             body = json.dumps(document).encode()
@@ -154,7 +161,11 @@ def look_up(process: subprocess.Popen[str]) -> str:
 @pytest.fixture
 def gamma_credentials(cloud: Cloud) -> None:
     del cloud
-    content = json.dumps({"clientId": "meanwhile", "clientSecret": "opens nothing"})
+    fill("old")
+
+
+def fill(client_secret: str) -> None:
+    content = json.dumps({"clientId": "meanwhile", "clientSecret": client_secret})
     boto3.client("secretsmanager").put_secret_value(SecretId="GammaSecret", SecretString=content)
 
 
@@ -177,3 +188,22 @@ def test_no_lookup_of_any_process_fails() -> None:
     assert first["get_secret_value"] == PROCESSES
     assert first["get_item"] >= PROCESSES
     assert aws.called["update_item"] <= 2 * (1 + PROCESSES), "a claim of each at most, and the token, twice"
+
+
+@pytest.mark.usefixtures("gamma_credentials")
+def test_no_lookup_fails_while_the_clients_secret_is_replaced() -> None:
+    """For five minutes some environments have the old secret and others the new one, each with a token of its own.
+
+    Of one client all the same: each grant ends the other's token, until the old secret is no longer in use.
+    """
+    gamma, aws = Gamma(), Aws()
+    with serving(gamma, aws) as url, environments(url) as processes, ThreadPoolExecutor(PROCESSES) as threads:
+        outcomes = Counter(threads.map(look_up, processes[::2]))
+        fill("new")
+        for _ in range(LOOKUPS_OF_EACH):
+            outcomes.update(threads.map(look_up, processes))
+        gamma.ended, gamma.live = "meanwhile:old", "revoked"  # with the old secret its tokens end
+        for _ in range(LOOKUPS_OF_EACH):
+            outcomes.update(threads.map(look_up, processes))
+    assert outcomes == {"MATCH": PROCESSES // 2 + 2 * PROCESSES * LOOKUPS_OF_EACH}
+    assert gamma.refused > PROCESSES, "tokens did end each other"

@@ -9,12 +9,13 @@ from conversation import credentials
 from journeys import crm
 from tests.support.environment import variables
 
+SECRET = "CrmSecret"  # noqa: S105 - its name
 TOKEN = "crm-token"  # noqa: S105 - opens nothing
 
 
 def leave_note(url: str, customer_id: str = "G-1042", *, seconds: float = crm.MAX_SECONDS) -> str:
     """Leave a note with TOKEN, from outside of any journey."""
-    with pytest.MonkeyPatch.context() as patch, variables(CRM_URL=url, CRM_SECRET="CrmSecret"):
+    with pytest.MonkeyPatch.context() as patch, variables(CRM_URL=url, CRM_SECRET=SECRET):
         patch.setattr(crm, "current", lambda: SimpleNamespace(idempotency_key="w1-3"))
         patch.setattr(credentials, "_get", lambda _secret_id, _stage="": json.dumps({"token": TOKEN}))
         return crm.note(customer_id, "wants to cancel", seconds=seconds)

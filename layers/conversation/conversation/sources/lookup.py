@@ -37,8 +37,8 @@ class LookupEvent(TypedDict):
 class LookupAnswer(TypedDict):
     """What it gets back; `identity` is there when the outcome is a match.
 
-    `secretStage` is there when the company takes the secret's value before the current one: the operator is to
-    fill it again. The state machine does not look at it, `make doctor` does.
+    `secretStage` is there when the value in use is the one before the secret's current value, as the company
+    does not take that one. The state machine does not look at it, `make doctor` does.
     """
 
     outcome: Literal["MATCH", "NO_MATCH"]
