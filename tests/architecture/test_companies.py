@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.architecture.deployment import DOCUMENT, RESOURCES, SOURCES
+from journeys import crm
+from tests.architecture.deployment import DOCUMENT, FUNCTIONS, LOOKUPS, RESOURCES, SOURCES, statements
+from tests.support.template import Call, Reference, Template
 
 each_company = pytest.mark.parametrize("source", SOURCES)
 
@@ -36,6 +38,33 @@ def test_its_secret_asks_for_what_its_module_reads(source: str) -> None:
     assert set(re.findall(r'"(\w+)"', secret["Description"])) == fields, (
         f"template.yaml: Credentials of {source.capitalize()} under Mappings have to name {sorted(fields)}"
     )
+
+
+def test_the_crms_secret_is_there_with_a_crm_and_journeys_alone() -> None:
+    secret, output = RESOURCES["CrmSecret"], DOCUMENT["Outputs"]["CrmSecretArn"]
+    assert set(re.findall(r'"(\w+)"', secret["Properties"]["Description"])) == set(crm.Secret._fields)
+    assert secret["Condition"] == output["Condition"] == "TellCrm"
+    variables = RESOURCES["RunJourneyFunction"]["Properties"]["Environment"]["Variables"]
+    assert variables["CRM_SECRET"] == Call("If", ["TellCrm", Reference("CrmSecret", "Id"), ""])
+    template, urls = Template.load(), {f"{source.capitalize()}Url": "http://localhost" for source in SOURCES}
+    for given, told in [
+        ({}, False),
+        ({"CrmUrl": "https://crm.example"}, True),
+        ({"CrmUrl": "https://crm.example", "Journeys": "off"}, False),
+    ]:
+        assert template.holds("TellCrm", template.parameters({**urls, **given})) == told
+
+
+def test_each_secret_is_read_by_one_function_alone() -> None:
+    readers = {
+        resource: {one.logical_name for one in FUNCTIONS if one.properties["Role"].name == role}
+        for role in [name for name, one in RESOURCES.items() if one["Type"] == "AWS::IAM::Role"]
+        for statement in statements(role)
+        if any(action.startswith("secretsmanager:") for action in statement["Action"])
+        for resource in statement["Resource"]
+    }
+    lookups = {Reference(f"{one.source.capitalize()}Secret", "Id"): {one.logical_name} for one in LOOKUPS}
+    assert readers == {**lookups, Reference("CrmSecret", "Id"): {"RunJourneyFunction"}}
 
 
 def test_no_deployment_writes_the_value_of_a_secret() -> None:

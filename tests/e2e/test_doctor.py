@@ -6,13 +6,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from local import system as system_module
-from local.companies import CREDENTIALS, Behaviour, Companies, Fault
+from local.companies import CREDENTIALS, Behaviour, Companies, Fault, Service, Source
 from local.emulator.stack import Stack
 from local.emulator.warm_up import warm_up
 from local.ivr import calling
@@ -87,18 +88,50 @@ def test_a_healthy_stack_has_nothing(clinic: Clinic) -> None:
     assert any("an identification ends as NOT_FOUND" in what for what in good)
     assert "a journey goes on by itself and ends" in good
     assert "the functions can run" in good
+    assert "Crm's secret is filled" in good
+    assert not any("Crm answers" in what for what in good), "nothing is noted to see whether it could be"
     assert len(good) >= 18
 
 
 # --- faults: each makes something wrong, and mends it again ------------------------------------------------
 
 
+def fill(clinic: Clinic, service: Service, value: str) -> None:
+    arn = clinic.stack.outputs[f"{service.capitalize()}SecretArn"]
+    clinic.client("secretsmanager").put_secret_value(SecretId=arn, SecretString=value)
+
+
 @contextmanager
-def secret_of(clinic: Clinic, value: str) -> Iterator[None]:
-    manager, arn = clinic.client("secretsmanager"), clinic.stack.outputs["AlphaSecretArn"]
-    manager.put_secret_value(SecretId=arn, SecretString=value)
+def secret_of(clinic: Clinic, service: Service, value: str) -> Iterator[None]:
+    fill(clinic, service, value)
     yield
-    manager.put_secret_value(SecretId=arn, SecretString=json.dumps(CREDENTIALS["alpha"]))
+    fill(clinic, service, json.dumps(CREDENTIALS[service]))
+
+
+@contextmanager
+def key_refused(clinic: Clinic) -> Iterator[None]:
+    with secret_of(clinic, "alpha", '{"apiKey": "of another company"}'):
+        begin_anew(clinic, "alpha")
+        yield
+    begin_anew(clinic, "alpha")
+
+
+def begin_anew(clinic: Clinic, source: Source) -> None:
+    """Have a lookup forget what it knows of its secret, as it does after five minutes.
+
+    The emulator, unlike AWS, ends the environment of one that failed.
+    """
+    clinic.companies.behave(source, Behaviour(fault=Fault.SERVER_ERROR))
+    event = {
+        "conversationId": "anew",
+        "callerNumber": doctor.NOBODY,
+        "deadlineAt": (datetime.now(UTC) + timedelta(minutes=1)).isoformat(),
+    }
+    answer = clinic.client("lambda").invoke(
+        FunctionName=clinic.physical(f"Lookup{source.capitalize()}Function"), Payload=json.dumps(event)
+    )
+    assert "FunctionError" in answer
+    clinic.companies.behave(source, Behaviour())
 
 
 @contextmanager
@@ -233,10 +266,18 @@ def function_is_broken(clinic: Clinic) -> Iterator[None]:
 
 FAULTS: dict[str, tuple[Callable[[Clinic], Any], str]] = {
     "a secret that nobody filled": (
-        lambda c: secret_of(c, "{}"),
+        lambda c: secret_of(c, "alpha", "{}"),
         "Alpha's secret is not a JSON object with apiKey",
     ),
-    "a secret that is not JSON": (lambda c: secret_of(c, "hunter2"), "Alpha's secret is not a JSON object"),
+    "a secret that is not JSON": (
+        lambda c: secret_of(c, "alpha", "hunter2"),
+        "Alpha's secret is not a JSON object",
+    ),
+    "a CRM without a credential": (
+        lambda c: secret_of(c, "crm", "{}"),
+        "Crm's secret is not a JSON object with token",
+    ),
+    "a key that the company refuses": (key_refused, "Alpha takes the secret's value before the current one"),
     "a company that fails": (
         lambda c: company_is(c, Behaviour(fault=Fault.SERVER_ERROR)),
         "Beta gives no usable",
@@ -277,7 +318,13 @@ FAULTS: dict[str, tuple[Callable[[Clinic], Any], str]] = {
 
 
 # Enough of them before each commit to see that findings are found.
-OFTEN = {"a secret that nobody filled", "a company that fails", "a dead letter", "a key that opens nothing"}
+OFTEN = {
+    "a secret that nobody filled",
+    "a key that the company refuses",
+    "a company that fails",
+    "a dead letter",
+    "a key that opens nothing",
+}
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
             staging = deployment.deploy(
                 directory,
                 aws.endpoint,
-                {**parameters, "Journeys": "off", "ApiGatewayLogRole": "keep"},
+                {**parameters, "CrmUrl": demo.crm_url, "Journeys": "off", "ApiGatewayLogRole": "keep"},
                 "staging",
             )
         yield Two(production, staging, demo)
@@ -95,6 +95,12 @@ def test_without_journeys_there_is_nothing_of_them(two: Two) -> None:
     assert kinds.count("AWS::DynamoDB::Table") == 1
     assert "ApiGatewayAccount" in gone
     assert "WorkflowTableName" not in two.staging.outputs
+    assert "CrmSecretArn" not in two.staging.outputs
+
+
+def test_without_a_crm_there_is_no_secret_for_it(two: Two) -> None:
+    assert two.production.outputs.keys() & {"AlphaSecretArn", "CrmSecretArn"} == {"AlphaSecretArn"}
+    assert "CrmSecret" not in resources(two.production)
 
 
 @pytest.mark.parametrize("name", ["production", "staging"])

@@ -92,7 +92,9 @@ def serving(gamma: Gamma, aws: Aws) -> Iterator[str]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             target, authorization = self.headers.get("X-Amz-Target"), self.headers.get("Authorization", "")
-            self._send(*(aws.answer(target, json.loads(body)) if target else gamma.answer("POST", "", authorization)))
+            self._send(
+                *(aws.answer(target, json.loads(body)) if target else gamma.answer("POST", "", authorization))
+            )
 
         def _send(self, status: int, document: Any) -> None:
             body = json.dumps(document).encode()
@@ -192,9 +194,9 @@ def test_no_lookup_of_any_process_fails() -> None:
 
 @pytest.mark.usefixtures("gamma_credentials")
 def test_no_lookup_fails_while_the_clients_secret_is_replaced() -> None:
-    """For five minutes some environments have the old secret and others the new one, each with a token of its own.
+    """For five minutes some environments have the old secret and others the new one.
 
-    Of one client all the same: each grant ends the other's token, until the old secret is no longer in use.
+    Each of the two has a token of its own, and both are one client's: each grant ends the other's token.
     """
     gamma, aws = Gamma(), Aws()
     with serving(gamma, aws) as url, environments(url) as processes, ThreadPoolExecutor(PROCESSES) as threads:

@@ -1,7 +1,7 @@
 """What is sent to be let in, from Secrets Manager; what is in memory goes on while it cannot be read.
 
-A secret's current value may be wrong, or not yet, or no longer, what the other side takes: then the one before
-it (AWSPREVIOUS) is tried. So nobody is turned away while credentials are being replaced.
+A secret's current value may be wrong, or not be taken yet: then the one before it (AWSPREVIOUS) is tried. So
+nobody is turned away while credentials are being replaced.
 """
 
 from __future__ import annotations
