@@ -101,6 +101,33 @@ def test_wrong_credentials(companies: Companies) -> None:
     assert [answer.status_code for answer in answers] == [401] * len(answers)
 
 
+def leave_note(companies: Companies, token: str) -> int:
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": token}
+    note = {"customerId": "7", "text": "wants to cancel"}
+    return httpx.post(f"{companies.crm_url}/notes", json=note, headers=headers).status_code
+
+
+def test_the_crm_takes_a_note_with_its_token_alone(companies: Companies) -> None:
+    old = CREDENTIALS["crm"]["token"]
+    assert httpx.post(f"{companies.crm_url}/notes", json={}).status_code == 401
+    assert [leave_note(companies, one) for one in (old, "new")] == [201, 401]
+    companies.accept("crm", {"token": old}, {"token": "new"})
+    assert [leave_note(companies, one) for one in (old, "new")] == [200, 201]
+    companies.accept("crm", {"token": "new"})
+    assert [leave_note(companies, one) for one in (old, "new")] == [401, 200]
+    assert companies.requests().refused == {"crm": 3}
+
+
+def test_with_a_clients_secret_its_tokens_end(companies: Companies) -> None:
+    url = f"{companies.base_url('gamma')}/people/{NUMBER}"
+    headers = {"Authorization": f"Bearer {token(companies)}"}
+    other = {**CREDENTIALS["gamma"], "clientSecret": "new"}
+    companies.accept("gamma", CREDENTIALS["gamma"], other)
+    assert httpx.get(url, headers=headers).status_code == 200
+    companies.accept("gamma", other)
+    assert httpx.get(url, headers=headers).status_code == 401
+
+
 def test_an_unescaped_plus_is_not_a_number(companies: Companies) -> None:
     headers = {"X-Api-Key": CREDENTIALS["alpha"]["apiKey"]}
     answer = httpx.get(f"{companies.base_url('alpha')}/customers?phone={NUMBER}", headers=headers)
