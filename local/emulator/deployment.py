@@ -54,15 +54,18 @@ def deploy(
     """
     _sam_deploy(directory, endpoint, built, name, [f"{key}={value}" for key, value in parameters.items()])
     stack = Stack.from_cloudformation(name, endpoint=endpoint, session=emulator_session())
-    secrets = stack.session.client("secretsmanager", endpoint_url=endpoint)
-    for service, credentials in CREDENTIALS.items():
-        if secret := stack.outputs.get(
-            f"{service.capitalize()}SecretArn"
-        ):  # without CrmUrl there is none for it
-            secrets.put_secret_value(SecretId=secret, SecretString=json.dumps(credentials))
+    fill_secrets(stack)
     gateway_gaps.complete_import(stack)
     schedule_gaps.allow_schedules(stack)
     return stack
+
+
+def fill_secrets(stack: Stack) -> None:
+    """Write what the demo companies take, and with `CrmUrl` what their CRM takes."""
+    secrets = stack.session.client("secretsmanager", endpoint_url=stack.endpoint)
+    for service, credentials in CREDENTIALS.items():
+        if arn := stack.outputs.get(f"{service.capitalize()}SecretArn"):
+            secrets.put_secret_value(SecretId=arn, SecretString=json.dumps(credentials))
 
 
 def redeploy(directory: Path, endpoint: str, built: Path = BUILT) -> None:

@@ -1,6 +1,5 @@
 """docs/first-deployment.md, its one command run whole: into an empty account, which the emulator plays."""
 
-import json
 import os
 import re
 import shutil
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from local import companies
-from local.companies import CREDENTIALS, SOURCES, Behaviour, Companies
+from local.companies import SOURCES, Behaviour, Companies
 from local.emulator import deployment, gateway_gaps, ministack, schedule_gaps
 from local.emulator.ministack import REGION, Emulator
 from local.emulator.stack import Stack
@@ -74,12 +73,7 @@ class Account:
         stack = Stack.from_cloudformation(STACK, endpoint=self.emulator.endpoint, session=session)
         gateway_gaps.complete_import(stack)
         schedule_gaps.allow_schedules(stack)
-        manager = session.client("secretsmanager", endpoint_url=self.emulator.endpoint)
-        for source in SOURCES:
-            manager.put_secret_value(
-                SecretId=stack.outputs[f"{source.capitalize()}SecretArn"],
-                SecretString=json.dumps(CREDENTIALS[source]),
-            )
+        deployment.fill_secrets(stack)
         for topic in ("AlarmTopicArn", "NoticeTopicArn"):
             session.client("sns", endpoint_url=self.emulator.endpoint).subscribe(
                 TopicArn=stack.outputs[topic], Protocol="email", Endpoint="on-call@example.com"

@@ -4,7 +4,6 @@ What the template alone can lose, such as a table, is the matter of test_deploye
 each release's functions meet what the other's have stored.
 """
 
-import json
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -52,12 +51,7 @@ class Releases:
 
     def fill_secrets(self) -> None:
         """The emulator writes over them at each deployment that changes how a secret was first made."""
-        manager = self.stack.session.client("secretsmanager", endpoint_url=self.emulator.endpoint)
-        for source in SOURCES:
-            manager.put_secret_value(
-                SecretId=self.stack.outputs[f"{source.capitalize()}SecretArn"],
-                SecretString=json.dumps(CREDENTIALS[source]),
-            )
+        deployment.fill_secrets(self.stack)
 
     @contextmanager
     def ivr_for(self, *calls: Call) -> Iterator[Ivr]:
@@ -88,6 +82,7 @@ def releases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Releases]:
     with companies.running(directory) as demo, ministack.running(directory) as aws:
         for source in SOURCES:
             demo.behave(source, Behaviour(latency=0))
+        demo.accept("crm", CREDENTIALS["crm"], {"token": ""})  # the last release sends none
         last = deployment.build(directory, checked_out(LAST_RELEASE, directory), directory / "last")
         this = deployment.build(directory, REPOSITORY, directory / "this")
         urls = {f"{source.capitalize()}Url": demo.base_url(source) for source in SOURCES}
