@@ -7,7 +7,7 @@ import json
 import re
 import time
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
@@ -15,6 +15,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from conversation import aws
 from conversation.errors import SourceUnavailable
 from conversation.observability import logger
+
+if TYPE_CHECKING:
+    import ssl
 
 _LIFETIME_SECONDS = 300
 # How soon a secret is read again that could not be read, or that the company has refused.
@@ -30,9 +33,20 @@ _PASSING = frozenset({
 })  # fmt: skip
 
 
+# Fields beside those of the company's own; `client_certificate.py` knows what they mean.
+TLS_FIELDS = ("clientCertificate", "clientKey", "caCertificate")
+
+
+class Credentials[Secret: NamedTuple](NamedTuple):
+    """What a company's secret holds: its own fields, and TLS settings if it has any."""
+
+    secret: Secret
+    tls: ssl.SSLContext | None = None
+
+
 @dataclass
 class _Known:
-    credentials: NamedTuple
+    credentials: Credentials[NamedTuple]
     read_at: float
     read_again_at: float
 
@@ -48,10 +62,10 @@ def forget() -> None:
 
 async def read[Secret: NamedTuple](
     source: str, secret_id: str, secret_type: type[Secret], *, refused: bool = False
-) -> Secret:
+) -> Credentials[Secret]:
     """Read a company's credentials: from memory for five minutes, then from Secrets Manager.
 
-        secret = await read("alpha", "arn:aws:secretsmanager:…", alpha.Secret)
+        secret, tls = await read("alpha", "arn:aws:secretsmanager:…", alpha.Secret)
 
     `refused` asks for a look at Secrets Manager before the five minutes are over, but for every ten seconds.
     While Secrets Manager fails in a way that passes, the last value goes on. An invalid value, such as one
@@ -63,7 +77,7 @@ async def read[Secret: NamedTuple](
     if known is not None:
         fresh_until = known.read_at + _AGAIN_AFTER_SECONDS if refused else known.read_again_at
         if now < fresh_until:
-            return cast("Secret", known.credentials)
+            return cast("Credentials[Secret]", known.credentials)
         # Before the call, which the lookup's time may cut off: those that follow have the last value at once.
         known.read_again_at = max(known.read_again_at, now + _AGAIN_AFTER_SECONDS)
     try:
@@ -71,15 +85,20 @@ async def read[Secret: NamedTuple](
     except (ClientError, BotoCoreError) as error:
         if known is not None and _passes(error):
             logger.warning("the secret cannot be read; the last value goes on", reason=aws.reason(error))
-            return cast("Secret", known.credentials)
+            return cast("Credentials[Secret]", known.credentials)
         _known.pop((source, secret_id), None)
         raise SourceUnavailable(f"the secret of {source} cannot be read") from error
-    credentials = parse(text, secret_type) or await asyncio.to_thread(_previous, secret_id, secret_type)
-    if credentials is None:
-        _known.pop((source, secret_id), None)
-        fields = ", ".join(secret_type._fields)
-        raise SourceUnavailable(f"fill the secret of {source} with a JSON object of {fields}") from None
-    _known[source, secret_id] = _Known(credentials, now, now + _LIFETIME_SECONDS)
+    try:
+        credentials = await asyncio.to_thread(_understand, source, text, secret_type)
+    except SourceUnavailable:
+        previous = await asyncio.to_thread(_previous, source, secret_id, secret_type)
+        if previous is None:
+            _known.pop((source, secret_id), None)
+            raise
+        credentials = previous
+    _known[source, secret_id] = _Known(
+        cast("Credentials[NamedTuple]", credentials), now, now + _LIFETIME_SECONDS
+    )
     return credentials
 
 
@@ -93,6 +112,24 @@ def _get(secret_id: str, stage: str = "AWSCURRENT") -> str:
         raise
     text = answer.get("SecretString") or answer.get("SecretBinary", b"").decode(errors="replace")
     return text.removeprefix("\ufeff")
+
+
+def _understand[Secret: NamedTuple](source: str, text: str, secret_type: type[Secret]) -> Credentials[Secret]:
+    """Make credentials of a secret's value. Raises SourceUnavailable when it does not hold what it should."""
+    secret = parse(text, secret_type)
+    if secret is None:
+        fields = ", ".join(secret_type._fields)
+        raise SourceUnavailable(f"fill the secret of {source} with a JSON object of {fields}") from None
+    document = json.loads(text)
+    settings = {name: document[name] for name in TLS_FIELDS if document.get(name)}
+    if not settings:
+        return Credentials(secret)
+    from conversation.sources import client_certificate  # noqa: PLC0415 - for companies that want one
+
+    try:
+        return Credentials(secret, client_certificate.context_of(settings))
+    except client_certificate.Unusable as error:
+        raise SourceUnavailable(f"{source} was not asked: fill its secret again, {error}") from None
 
 
 def parse[Secret: NamedTuple](text: str, secret_type: type[Secret]) -> Secret | None:
@@ -111,14 +148,15 @@ def parse[Secret: NamedTuple](text: str, secret_type: type[Secret]) -> Secret | 
     return secret_type._make(values) if all(values) else None
 
 
-def _previous[Secret: NamedTuple](secret_id: str, secret_type: type[Secret]) -> Secret | None:
+def _previous[Secret: NamedTuple](
+    source: str, secret_id: str, secret_type: type[Secret]
+) -> Credentials[Secret] | None:
     """Return what the secret held before its current value, if that is what it should be."""
     try:
-        previous = parse(_get(secret_id, "AWSPREVIOUS"), secret_type)
-    except (ClientError, BotoCoreError):
+        previous = _understand(source, _get(secret_id, "AWSPREVIOUS"), secret_type)
+    except (ClientError, BotoCoreError, SourceUnavailable):
         return None
-    if previous is not None:
-        logger.error("the secret's current value is invalid; the one before it goes on")
+    logger.error("the secret's current value is invalid; the one before it goes on")
     return previous
 
 

@@ -67,13 +67,11 @@ def import_own_company() -> Company[Any]:
 def read_own_secret() -> None:
     """Have the company's credentials and all that asking it takes. If that fails, the first lookup tries."""
     company, mine = import_own_company(), SourceSettings.from_environment()
-    http_client.prepare(mine.base_url)
+    tls = None
     with suppress(SourceUnavailable):
-        run_within(
-            company.source,
-            BUDGET_SECONDS,
-            credentials.read(company.source, mine.secret_id, company.secret_type),
-        )
+        reading = credentials.read(company.source, mine.secret_id, company.secret_type)
+        tls = run_within(company.source, BUDGET_SECONDS, reading).tls
+    http_client.prepare(mine.base_url, tls)
 
 
 def answer_lookup[Secret: NamedTuple](
@@ -108,14 +106,16 @@ def answer_lookup[Secret: NamedTuple](
 async def _ask[Secret: NamedTuple](
     client: SourceClient, secret_id: str, secret_type: type[Secret], look_up: LookUp[Secret], number: str
 ) -> Identity | None:
-    secret = await credentials.read(client.source, secret_id, secret_type)
+    known = await credentials.read(client.source, secret_id, secret_type)
     try:
-        identity = await look_up(client, secret, number)
+        client.tls = known.tls
+        identity = await look_up(client, known.secret, number)
     except CredentialsRefused:
         replaced = await credentials.read(client.source, secret_id, secret_type, refused=True)
-        if replaced == secret:
+        if replaced == known:
             raise
-        identity = await look_up(client, replaced, number)
+        client.tls = replaced.tls
+        identity = await look_up(client, replaced.secret, number)
     if identity is not None:
         texts = [text for text in identity.as_map().values() if isinstance(text, str)]
         if max(map(len, texts)) > MAX_TEXT_LENGTH:

@@ -119,7 +119,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def read(*, refused: bool = False) -> str:
-    return asyncio.run(credentials.read("alpha", "alpha", alpha.Secret, refused=refused)).apiKey
+    return asyncio.run(credentials.read("alpha", "alpha", alpha.Secret, refused=refused)).secret.apiKey
 
 
 def client_error(code: str, status: int) -> Callable[[Stubber], None]:
