@@ -99,7 +99,7 @@ def sweep_and_deny(world: World) -> None:
 @pytest.mark.timeout(900)
 def test_a_crash_of_the_sweep_or_of_a_denial_changes_nothing_in_the_end(where: str, cloud: Cloud) -> None:
     with running(cloud) as world, calls() as seen:
-        crash_everywhere(where, seen, lambda: sweep_and_deny(world), {"Query Workflows", "SendMessageBatch"})
+        crash_everywhere(where, seen, lambda: sweep_and_deny(world), {"Query Workflows", "SendMessage"})
 
 
 def look_again_and_cancel(world: World) -> None:
@@ -128,7 +128,7 @@ def test_a_crash_of_looking_at_all_or_of_a_cancel_changes_nothing_in_the_end(
 ) -> None:
     with running(cloud) as world, calls() as seen:
         crash_everywhere(
-            where, seen, lambda: look_again_and_cancel(world), {"Query Workflows", "SendMessageBatch"}
+            where, seen, lambda: look_again_and_cancel(world), {"Query Workflows", "SendMessage"}
         )
 
 

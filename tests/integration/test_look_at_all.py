@@ -333,7 +333,7 @@ def test_what_sqs_goes_on_refusing_is_said_and_not_passed_over(world: World) -> 
 
 
 def test_an_answer_that_leaves_a_message_out_has_not_taken_it(world: World) -> None:
-    open_journeys(range(1))
+    open_journeys(range(0, 2 * SHARDS, SHARDS))  # of one shard
     sqs = aws.sqs()
 
     def forget(parsed: dict[str, Any], **_call: object) -> None:
@@ -348,13 +348,14 @@ def test_an_answer_that_leaves_a_message_out_has_not_taken_it(world: World) -> N
 
 
 def test_the_sweep_says_too_what_sqs_did_not_take(world: World) -> None:
-    world.begin("c1")
-    world.start("c1")
+    for conversation_id in ("c1", "c2"):
+        world.begin(conversation_id)
+        world.start(conversation_id)
     world.messages()  # whoever takes them dies
     world.clock.pass_by(100)
-    with refusing(lambda _body: True), pytest.raises(QueueUnavailable):
+    with refusing(lambda _body: True), pytest.raises(QueueUnavailable, match="2 of 2 messages"):
         world.cloud.invoke("SweepJourneysFunction", {})
-    assert world.cloud.invoke("SweepJourneysFunction", {}) == {"journeys": 1}
+    assert world.cloud.invoke("SweepJourneysFunction", {}) == {"journeys": 2}
 
 
 # -- the operator's command ---------------------------------------------------------------------------------

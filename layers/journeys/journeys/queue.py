@@ -60,17 +60,25 @@ class Attributes(TypedDict):
 
 
 def send(wakeups: Iterable[Wakeup], delay_seconds: int = 0) -> None:
-    """Put wake-ups into the resume queue, ten at a time. A batch takes 12.1 s at the worst.
+    """Put wake-ups into the resume queue, ten at a time. Ten take 12.1 s at the worst.
 
         send({"workflowId": workflow_id, "dueAt": 0} for workflow_id in overdue)
 
     Raises QueueUnavailable when one of them may not have arrived: those before it and some of its batch have.
     """
-    for some in batched(wakeups, BATCH, strict=False):
-        left = {str(number): json.dumps(wakeup) for number, wakeup in enumerate(some)}
-        if refused := _send_batch(left, delay_seconds):
-            time.sleep(_PAUSE_BEFORE_AGAIN)
-            refused = _send_batch({number: left[number] for number in refused}, delay_seconds)
+    for some in batched((json.dumps(wakeup) for wakeup in wakeups), BATCH, strict=False):
+        left = {str(number): body for number, body in enumerate(some)}
+        try:
+            if len(left) == 1:  # it is taken, or it is an error that the SDK knows how to repeat
+                aws.sqs().send_message(
+                    QueueUrl=_queue_url(), MessageBody=left["0"], DelaySeconds=delay_seconds
+                )
+                continue
+            if refused := _send_batch(left, delay_seconds):
+                time.sleep(_PAUSE_BEFORE_AGAIN)
+                refused = _send_batch({number: left[number] for number in refused}, delay_seconds)
+        except (ClientError, BotoCoreError) as error:
+            raise QueueUnavailable(f"SQS did not take messages ({aws.reason(error)})") from error
         if refused:
             reasons = ", ".join(sorted(set(refused.values())))
             raise QueueUnavailable(f"SQS did not take {len(refused)} of {len(left)} messages ({reasons})")
@@ -81,16 +89,13 @@ def _send_batch(bodies: Mapping[str, str], delay_seconds: int) -> dict[str, str]
 
     Whether it says that the fault is the sender's makes no difference: it says so when it throttles, too.
     """
-    try:
-        answer = aws.sqs().send_message_batch(
-            QueueUrl=_queue_url(),
-            Entries=[
-                {"Id": number, "MessageBody": body, "DelaySeconds": delay_seconds}
-                for number, body in bodies.items()
-            ],
-        )
-    except (ClientError, BotoCoreError) as error:
-        raise QueueUnavailable(f"SQS did not take a batch ({aws.reason(error)})") from error
+    answer = aws.sqs().send_message_batch(
+        QueueUrl=_queue_url(),
+        Entries=[
+            {"Id": number, "MessageBody": body, "DelaySeconds": delay_seconds}
+            for number, body in bodies.items()
+        ],
+    )
     taken = {one["Id"] for one in answer.get("Successful", ())}
     reasons = {one["Id"]: one["Code"] for one in answer.get("Failed", ())}
     return {number: reasons.get(number, "no answer") for number in bodies if number not in taken}
