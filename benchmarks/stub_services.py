@@ -54,6 +54,11 @@ _AWS: dict[str, Callable[[dict[str, Any], _Items], dict[str, Any]]] = {
     "StartExecution": lambda _request, _items: {"executionArn": "arn:aws:states:1", "startDate": 0},
     "GetSecretValue": lambda request, _items: {"SecretString": json.dumps(CREDENTIALS[request["SecretId"]])},
     "SendMessage": lambda _request, _items: {"MessageId": "1"},
+    "SendMessageBatch": lambda request, _items: {
+        "Successful": [
+            {"Id": one["Id"], "MessageId": "1", "MD5OfMessageBody": ""} for one in request["Entries"]
+        ]
+    },
 }
 
 

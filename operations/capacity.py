@@ -264,7 +264,7 @@ _Loader.add_multi_constructor("!", _argument)
 
 @cache
 def _template() -> Any:
-    return yaml.load(_TEMPLATE.read_text(), _Loader)  # noqa: S506  # nosec B506 - a SafeLoader with more tags
+    return _Loader(_TEMPLATE.read_text()).get_single_data()
 
 
 def defaults() -> dict[str, str]:

@@ -28,6 +28,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
+from conversation import client_certificate
+from conversation.credentials import TLS_FIELDS
 from operations.api_address import reachable
 from operations.sam_config import NotConfigured, deployment_of
 
@@ -43,6 +45,8 @@ UNRESERVED = 100
 SETTLED = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "IMPORT_COMPLETE"}
 # A journey goes on within seconds of what it waits for; a wake-up that is lost, within two minutes.
 JOURNEY_SECONDS = 30
+# To get a certificate from another company takes weeks.
+RENEW_DAYS = 30
 # What an emulator may not offer: no fault of the stack.
 NOT_OFFERED = {"400", "501", "InvalidAction", "NotImplemented", "UnknownOperationException"}
 # What a role may not look at: no fault of the stack either, but nobody knows then that all is well.
@@ -208,20 +212,45 @@ def secrets(stack: Patient) -> Iterator[Finding]:
             value = ""
         if not value:
             yield wrong(f"{owner}'s secret is empty", fill)
-        elif not _holds(value, fields):
+        elif not _holds(document := _document(value), fields):
             yield wrong(f"{owner}'s secret is not a JSON object with {', '.join(fields)}", fill)
         else:
             yield good(f"{owner}'s secret is filled")
+            yield from _certificate(owner, document)
 
 
-def _holds(value: str, fields: list[str]) -> bool:
+def _document(value: str) -> Any:
     try:
-        document = json.loads(value)
+        return json.loads(value)
     except ValueError:
-        return False
+        return None
+
+
+def _holds(document: Any, fields: list[str]) -> bool:
     return isinstance(document, dict) and all(
         isinstance(document.get(one), str) and document[one] for one in fields
     )
+
+
+def _certificate(company: str, document: dict[str, object]) -> Iterator[Finding]:
+    """The client certificate and the authority in a secret, where there are any."""
+    settings = {name: document[name] for name in TLS_FIELDS if document.get(name)}
+    if not settings:
+        return
+    todo = "docs/operations.md, a company that wants a certificate"
+    try:
+        client_certificate.context_of(settings)
+        if client_certificate.CERTIFICATE not in settings:
+            return
+        _, end = client_certificate.validity(settings)
+    except client_certificate.Unusable as error:
+        yield wrong(f"{company}'s secret can't be used: {error}", todo)
+        return
+    days = (end - datetime.now(UTC)).days
+    if days < RENEW_DAYS:
+        yield wrong(f"{company}'s client certificate is valid for {days} more days", todo)
+    else:
+        yield good(f"{company}'s client certificate is valid until {end:%d %B %Y}")
 
 
 def companies(stack: Patient) -> Iterator[Finding]:

@@ -26,19 +26,21 @@ class Event(TypedDict):
 
 
 class Answer(TypedDict):
-    """How many journeys were woken up, and after which one to go on."""
+    """How many journeys were woken up, and, unless that were all, where to go on."""
 
     journeys: int
     after: NotRequired[str]
 
 
 @logger.inject_lambda_context
-def lambda_handler(event: Event, _context: LambdaContext) -> Answer:
+def lambda_handler(event: Event, context: LambdaContext) -> Answer:
     """Send the wake-ups. Raises QueueUnavailable and StoreUnavailable: the next minute does it."""
-    last = None
+    after = None
     if event.get("lookAtAll"):
-        count, last = look_at_all(event.get("after", ""))
+        count, after = look_at_all(
+            event.get("after", ""), lambda: context.get_remaining_time_in_millis() / 1000
+        )
     else:
         count = sweep()
     logger.info("journeys swept", journeys=count)
-    return {"journeys": count} if last is None else {"journeys": count, "after": last}
+    return {"journeys": count} if after is None else {"journeys": count, "after": after}

@@ -12,6 +12,7 @@ from local.companies import Companies, Customer
 from local.emulator.stack import Stack
 from local.emulator.warm_up import warm_up
 from local.ivr import Ivr
+from operations import look_at_all
 
 # The emulator asks streams and queues about once a second, on a machine that may have other things to do.
 DEADLINE_SECONDS = 90
@@ -154,3 +155,19 @@ def test_journeys_at_once(count: int, clients: int, ivr: Ivr, companies: Compani
         endings = list(threads.map(answer, range(count)))
     assert endings == [("approved", "denied", "timed out")[number % 3] for number in range(count)]
     assert [companies.requests().notes[call.customer_id] for call in calls] == [1] * count
+
+
+@pytest.mark.timeout(300)
+def test_every_journey_looks_when_an_operator_asks_for_it(
+    ivr: Ivr, companies: Companies, stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if stack.endpoint is not None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", stack.endpoint)  # as an operator's shell may have it
+    waiting = [Call(ivr, companies, f"+3363998{number:04}").identified() for number in range(7100, 7112)]
+    for call in waiting:
+        call.to_supervisor()
+    function = look_at_all.function_of(stack.session, stack.name)
+    told = sum(told.journeys for told in look_at_all.look_at_all(stack.session, function))
+    assert told >= len(waiting), "more than one batch"
+    for call in waiting:
+        assert ivr.cancel(call.workflow_id).document["status"] == "CANCELLED"

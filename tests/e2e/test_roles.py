@@ -43,6 +43,8 @@ NAMES_OF_THE_EMULATOR = {
     "scheduler:UpdateSchedule": "PUT.scheduler",
     "scheduler:DeleteSchedule": "DELETE.scheduler",
 }
+# What needs the right for something else.
+NEEDS = {"sqs:SendMessageBatch": "sqs:SendMessage"}
 # A journey that begins with a long wait needs it, one whose long wait gives way to another, and one that ends
 # in the queue's consumer: those here are ended by a client.
 NOT_USED = {
@@ -89,7 +91,7 @@ class Account:
         for action, name in NAMES_OF_THE_EMULATOR.items():
             if (named := f"{action.partition(':')[0]}:{name}") in called:
                 called = called - {named} | {action}
-        return called
+        return {NEEDS.get(action, action) for action in called}
 
     def _all_events(self, service: str, *, since: datetime, until: datetime) -> list[Any]:
         """The events of a time, which is halved while a page is too small for it."""

@@ -3,7 +3,8 @@
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import boto3
 import pytest
@@ -11,6 +12,7 @@ from stepmark.sqs import SqsScheduler, Timers
 
 from operations import erase
 from operations.erase import Found, Stores
+from operations.sam_config import Deployment
 from tests.support.cloud import CALLER, TABLE, WORKFLOWS, Cloud, identity
 from tests.support.journeys import DAY, DEAD_LETTERS, World, running
 from tests.support.simulated_aws import ACCOUNT, REGION
@@ -28,7 +30,7 @@ def world(cloud: Cloud) -> Iterator[World]:
 def stores(cloud: Cloud) -> Stores:
     url = boto3.client("sqs").get_queue_url(QueueName=DEAD_LETTERS)["QueueUrl"]
     del cloud
-    return Stores(TABLE, WORKFLOWS, "timers", url)
+    return Stores(boto3.Session(), TABLE, WORKFLOWS, "timers", url)
 
 
 def everything(table: str) -> list[str]:
@@ -159,7 +161,8 @@ def test_the_command_says_what_it_found(
     world: World, stores: Stores, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     waiting_journey(world, "6c5c")
-    monkeypatch.setattr(Stores, "of", lambda _name: stores)
+    monkeypatch.setattr(Stores, "of", lambda _session, _name: stores)
+    monkeypatch.setattr(erase, "deployment_of", lambda _name: Deployment("default", REGION, None))
     assert erase.main(["meanwhile", "--number", CALLER, "--dry-run"]) == 0
     assert erase.main(["meanwhile", "--number", CALLER]) == 0
     assert capsys.readouterr().out.splitlines() == [
@@ -167,3 +170,92 @@ def test_the_command_says_what_it_found(
         "erased 1 conversations, 1 journeys with their timers, 0 wake-ups that failed",
         "nothing is left",
     ]
+
+
+SAMCONFIG = """
+[default.deploy.parameters]
+stack_name = "meanwhile"
+region = "eu-west-1"
+[staging.deploy.parameters]
+stack_name = "staging"
+region = "us-west-2"
+profile = "tests"
+"""
+PROFILES = """
+[profile tests]
+region = ap-south-1
+aws_access_key_id = AKIAPROFILE
+aws_secret_access_key = testing
+"""
+
+
+@pytest.fixture
+def elsewhere(cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Staging is in another region than the shell's, which has a stack of that name and the caller too."""
+    del cloud
+    (tmp_path / "samconfig.toml").write_text(SAMCONFIG)
+    (tmp_path / "aws").write_text(PROFILES)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws"))
+    monkeypatch.chdir(tmp_path)
+    for region in (REGION, "us-west-2"):
+        template = {"Resources": {"ConversationTable": {"Type": "AWS::DynamoDB::Table", "Properties": KEYED}}}
+        boto3.client("cloudformation", region).create_stack(
+            StackName="staging", TemplateBody=json.dumps(template)
+        )
+        item = {"conversationId": {"S": "6c5c"}, "callerNumber": {"S": CALLER}}
+        boto3.client("dynamodb", region).put_item(TableName="theirs", Item=item)
+
+
+KEYED = {
+    "TableName": "theirs",
+    "BillingMode": "PAY_PER_REQUEST",
+    "KeySchema": [{"AttributeName": "conversationId", "KeyType": "HASH"}],
+    "AttributeDefinitions": [{"AttributeName": "conversationId", "AttributeType": "S"}],
+}
+
+
+def count(region: str) -> int:
+    return len(boto3.client("dynamodb", region).scan(TableName="theirs")["Items"])
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_it_erases_where_sam_deploys_and_not_where_the_shell_is(capsys: pytest.CaptureFixture[str]) -> None:
+    """The stack has no journeys, so there is nothing of them to look for."""
+    assert erase.main(["staging", "--number", CALLER]) == 0
+    assert (count("us-west-2"), count(REGION)) == (0, 1)
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing is left"
+
+
+def test_it_asks_with_the_credentials_that_sam_takes(
+    elsewhere: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del elsewhere
+    asked: list[str] = []
+
+    class Noted(Stores):
+        @classmethod
+        def of(cls, session: boto3.Session, stack_name: str) -> Self:
+            credentials = session.get_credentials()
+            assert credentials is not None
+            asked.append(f"{credentials.access_key} {session.region_name}")
+            return super().of(session, stack_name)
+
+    monkeypatch.setattr(erase, "Stores", Noted)
+    assert erase.main(["staging", "--number", CALLER, "--dry-run"]) == 0
+    assert asked == ["AKIAPROFILE us-west-2"]
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    ("stack", "said"), [("trial", "no environments"), ("meanwhile", "does not exist"), ("other", "project")]
+)
+def test_what_samconfig_does_not_say_clearly_is_not_erased(
+    stack: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if stack == "other":
+        Path("samconfig.toml").write_text(SAMCONFIG.replace("staging", "other"))
+        template = json.dumps({"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}})
+        boto3.client("cloudformation", "us-west-2").create_stack(StackName=stack, TemplateBody=template)
+    assert erase.main([stack, "--number", CALLER]) == 1
+    assert said in capsys.readouterr().out
+    assert (count("us-west-2"), count(REGION)) == (1, 1)

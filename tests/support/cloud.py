@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import copy_context
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
@@ -51,6 +51,11 @@ NOWHERE = {
 }
 
 type Lookup = Callable[[Mapping[str, str]], Mapping[str, object]]
+
+# What a function is told about the time that it has left.
+remaining_milliseconds: ContextVar[Callable[[], int]] = ContextVar(
+    "remaining_milliseconds", default=lambda: 60_000
+)
 
 
 class Answer(NamedTuple):
@@ -321,6 +326,7 @@ def _context(function: str) -> SimpleNamespace:
         memory_limit_in_mb=512,
         invoked_function_arn=f"arn:aws:lambda:{REGION}:{ACCOUNT}:function:{function}",
         aws_request_id=str(uuid.uuid4()),
+        get_remaining_time_in_millis=remaining_milliseconds.get(),
     )
 
 

@@ -41,6 +41,8 @@ CONFIG = Config(
     retries={"total_max_attempts": 2, "mode": "standard"},
     max_pool_connections=50,
 )
+# Two tries, and what the SDK waits between them at the most.
+CALL_SECONDS = 2 * (_CONNECT_SECONDS + _READ_SECONDS) + 1
 # StartExecution of an Express machine is not idempotent, so the SDK does not repeat it; and 503 with
 # Retry-After, which the IVR repeats, is better than a start that takes longer than its claim lasts. It is
 # repeated in one case, which its caller sees to: a kept connection was closed before any answer came. That is

@@ -37,11 +37,12 @@ class ConnectTimeout(Exception):
 
 
 class Origin(NamedTuple):
-    """Whom a connection leads to."""
+    """Whom a connection leads to, and by which TLS settings of its own, if any, such as a certificate."""
 
     is_tls: bool
     host: str
     port: int
+    tls: ssl.SSLContext | None = None
 
 
 class Request(NamedTuple):
@@ -56,7 +57,12 @@ class Request(NamedTuple):
 @cache
 def tls() -> ssl.SSLContext:
     """Return what connections trust: the runtime's certificates. To load them takes 30 to 70 ms of a core."""
-    context = ssl.create_default_context()
+    return trusting()
+
+
+def trusting(authorities: str | None = None) -> ssl.SSLContext:
+    """Make TLS settings that trust these certificates (PEM) alone, or the runtime's. Raises ssl.SSLError."""
+    context = ssl.create_default_context(cadata=authorities)
     context.set_alpn_protocols(["http/1.1"])
     return context
 
@@ -201,11 +207,14 @@ class Pool:
                     create,
                     origin.host,
                     origin.port,
-                    ssl=tls() if origin.is_tls else None,
+                    ssl=(origin.tls or tls()) if origin.is_tls else None,
                     happy_eyeballs_delay=0.25,  # as RFC 8305 has it
                 )
         except TimeoutError:
             raise ConnectTimeout from None
+        # With TLS 1.3 a refusal of our certificate may have come by now. Whoever writes first loses it to
+        # the reset that follows: half of the time on one machine.
+        await asyncio.sleep(0)
         return await self._ask_over(connection, request)
 
     async def _ask_over(self, connection: Connection, request: Request) -> Connection:
@@ -231,6 +240,9 @@ class Pool:
 
     def _take(self, origin: Origin) -> Connection | None:
         """Return the connection that was used last, if any may still be used."""
+        for other in [one for one in self._kept if one[:3] == origin[:3] and one.tls is not origin.tls]:
+            self._close(other)  # of a certificate that was replaced since
+            self._slowest.pop(other, None)
         kept = self._kept.get(origin, [])
         while kept:
             connection = kept.pop()

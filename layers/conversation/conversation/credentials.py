@@ -21,6 +21,7 @@ from conversation.errors import SecretUnavailable
 from conversation.observability import logger
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable
 
 CURRENT: Final = "AWSCURRENT"
@@ -39,10 +40,21 @@ _PASSING = frozenset({
 })  # fmt: skip
 
 
+# Fields beside the owner's own; `client_certificate.py` knows what they mean.
+TLS_FIELDS = ("clientCertificate", "clientKey", "caCertificate")
+
+
+class Credentials[Secret: NamedTuple](NamedTuple):
+    """What a secret holds: its owner's own fields, and TLS settings if it has any."""
+
+    secret: Secret
+    tls: ssl.SSLContext | None = None
+
+
 class _Version(NamedTuple):
     """One of a secret's values, and the label that Secrets Manager has on it."""
 
-    credentials: NamedTuple
+    credentials: Credentials[NamedTuple]
     stage: str
 
 
@@ -54,7 +66,7 @@ class _Known:
     read_again_at: float
     ask_again_at: float = 0.0  # after a refusal
 
-    def other_than(self, refused: NamedTuple) -> _Version | None:
+    def other_than(self, refused: Credentials[NamedTuple]) -> _Version | None:
         return next((one for one in self.versions if one.credentials != refused), None)
 
     def prefer(self, one: _Version) -> None:
@@ -77,7 +89,7 @@ async def use[Secret: NamedTuple, Result](
     owner: str,
     secret_id: str,
     secret_type: type[Secret],
-    work: Callable[[Secret], Awaitable[Result]],
+    work: Callable[[Credentials[Secret]], Awaitable[Result]],
     refused: type[Exception],
 ) -> Result:
     """Do what needs credentials; when they are refused, once more with others, if the secret has any.
@@ -91,14 +103,14 @@ async def use[Secret: NamedTuple, Result](
     """
     in_use = (await _look(owner, secret_id, secret_type)).versions[0]
     try:
-        return await work(cast("Secret", in_use.credentials))
+        return await work(cast("Credentials[Secret]", in_use.credentials))
     except refused:
         known = await _after_refusal(owner, secret_id, secret_type, in_use.credentials)
         other = known.other_than(in_use.credentials)
         if other is None:
             raise
     try:
-        result = await work(cast("Secret", other.credentials))
+        result = await work(cast("Credentials[Secret]", other.credentials))
     except refused:
         known.drop(other)
         raise
@@ -112,27 +124,30 @@ def is_previous(owner: str, secret_id: str) -> bool:
     return known is not None and known.versions[0].stage == PREVIOUS
 
 
-async def read[Secret: NamedTuple](owner: str, secret_id: str, secret_type: type[Secret]) -> Secret:
+async def read[Secret: NamedTuple](
+    owner: str, secret_id: str, secret_type: type[Secret]
+) -> Credentials[Secret]:
     """Read somebody's credentials: from memory for five minutes, then from Secrets Manager.
 
-        secret = await read("alpha", "arn:aws:secretsmanager:…", alpha.Secret)
+        secret, tls = await read("alpha", "arn:aws:secretsmanager:…", alpha.Secret)
 
     While Secrets Manager fails in a way that passes, the last value goes on. An invalid value, such as one
     with a comma too many, leaves the one before it in use. Raises SecretUnavailable when there is none, when
     reading is not allowed, or when the secret does not hold what it should.
     """
-    return cast("Secret", (await _look(owner, secret_id, secret_type)).versions[0].credentials)
+    known = await _look(owner, secret_id, secret_type)
+    return cast("Credentials[Secret]", known.versions[0].credentials)
 
 
-async def _look[Secret: NamedTuple](owner: str, secret_id: str, secret_type: type[Secret]) -> _Known:
+async def _look(owner: str, secret_id: str, secret_type: type[NamedTuple]) -> _Known:
     known = _known.get((owner, secret_id))
     if known is not None and time.monotonic() < known.read_again_at:
         return known
     return await _fetch(owner, secret_id, secret_type)
 
 
-async def _after_refusal[Secret: NamedTuple](
-    owner: str, secret_id: str, secret_type: type[Secret], refused: NamedTuple
+async def _after_refusal(
+    owner: str, secret_id: str, secret_type: type[NamedTuple], refused: Credentials[NamedTuple]
 ) -> _Known:
     known = _known.get((owner, secret_id))
     now = time.monotonic()
@@ -143,8 +158,11 @@ async def _after_refusal[Secret: NamedTuple](
     return known
 
 
-async def _fetch[Secret: NamedTuple](
-    owner: str, secret_id: str, secret_type: type[Secret], refused: NamedTuple | None = None
+async def _fetch(
+    owner: str,
+    secret_id: str,
+    secret_type: type[NamedTuple],
+    refused: Credentials[NamedTuple] | None = None,
 ) -> _Known:
     """Read the current value, and the one before it where the current one is invalid or was refused."""
     known = _known.get((owner, secret_id))
@@ -160,22 +178,24 @@ async def _fetch[Secret: NamedTuple](
             return known
         _known.pop((owner, secret_id), None)
         raise SecretUnavailable(f"the secret of {owner} cannot be read") from error
-    current = parse(text, secret_type)
-    versions = [_Version(current, CURRENT)] if current is not None else []
-    if current is None or current == refused:
-        previous = await asyncio.to_thread(_previous, secret_id, secret_type)
-        if previous is not None and previous != current:
-            logger.error(
-                "the secret's current value is invalid; the one before it goes on"
-                if current is None
-                else "the secret's current value was refused; the one before it is tried",
-                secret_of=owner,
-            )
-            versions.append(_Version(previous, PREVIOUS))
-    if not versions:
-        _known.pop((owner, secret_id), None)
-        fields = ", ".join(secret_type._fields)
-        raise SecretUnavailable(f"fill the secret of {owner} with a JSON object of {fields}")
+    try:
+        current = await asyncio.to_thread(_understand, owner, text, secret_type)
+    except SecretUnavailable:
+        previous = await asyncio.to_thread(_previous, owner, secret_id, secret_type)
+        if previous is None:
+            _known.pop((owner, secret_id), None)
+            raise
+        logger.error("the secret's current value is invalid; the one before it goes on", secret_of=owner)
+        versions = [_Version(previous, PREVIOUS)]
+    else:
+        versions = [_Version(current, CURRENT)]
+        if current == refused:
+            previous = await asyncio.to_thread(_previous, owner, secret_id, secret_type)
+            if previous is not None and previous != current:
+                logger.error(
+                    "the secret's current value was refused; the one before it is tried", secret_of=owner
+                )
+                versions.append(_Version(previous, PREVIOUS))
     _known[owner, secret_id] = known = _Known(versions, now + _LIFETIME_SECONDS)
     return known
 
@@ -190,6 +210,24 @@ def _get(secret_id: str, stage: str = CURRENT) -> str:
         raise
     text = answer.get("SecretString") or answer.get("SecretBinary", b"").decode(errors="replace")
     return text.removeprefix("\ufeff")
+
+
+def _understand[Secret: NamedTuple](owner: str, text: str, secret_type: type[Secret]) -> Credentials[Secret]:
+    """Make credentials of a secret's value. Raises SecretUnavailable when it does not hold what it should."""
+    secret = parse(text, secret_type)
+    if secret is None:
+        fields = ", ".join(secret_type._fields)
+        raise SecretUnavailable(f"fill the secret of {owner} with a JSON object of {fields}")
+    document = json.loads(text)
+    settings = {name: document[name] for name in TLS_FIELDS if document.get(name)}
+    if not settings:
+        return Credentials(secret)
+    from conversation import client_certificate  # noqa: PLC0415 - for those that want one
+
+    try:
+        return Credentials(secret, client_certificate.context_of(settings))
+    except client_certificate.Unusable as error:
+        raise SecretUnavailable(f"{owner} was not asked: fill its secret again, {error}") from None
 
 
 def parse[Secret: NamedTuple](text: str, secret_type: type[Secret]) -> Secret | None:
@@ -208,11 +246,13 @@ def parse[Secret: NamedTuple](text: str, secret_type: type[Secret]) -> Secret | 
     return secret_type._make(values) if all(values) else None
 
 
-def _previous[Secret: NamedTuple](secret_id: str, secret_type: type[Secret]) -> Secret | None:
+def _previous[Secret: NamedTuple](
+    owner: str, secret_id: str, secret_type: type[Secret]
+) -> Credentials[Secret] | None:
     """Return what the secret held before its current value, if that is what it should be."""
     try:
-        return parse(_get(secret_id, PREVIOUS), secret_type)
-    except (ClientError, BotoCoreError):
+        return _understand(owner, _get(secret_id, PREVIOUS), secret_type)
+    except (ClientError, BotoCoreError, SecretUnavailable):
         return None
 
 

@@ -23,10 +23,11 @@ from weakref import WeakKeyDictionary
 
 import h11
 
-from conversation import library_logs
-from conversation.connections import ConnectTimeout, Origin, Pool, Request, tls
+from conversation import connections, library_logs
+from conversation.connections import ConnectTimeout, Origin, Pool, Request
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 
 library_logs.silence()
@@ -39,6 +40,13 @@ _MAX_DIGITS = 400
 _PORTS = {"http": 80, "https": 443}
 # What may stand in a path as it is; all else is escaped.
 _IN_A_PATH = "/%:@!$&'()*+,;=~"
+# What OpenSSL calls the alerts of whoever does not take a client's certificate, or misses one. With TLS 1.3
+# they come in place of the answer (python/cpython#110197), with TLS 1.2 in place of the connection.
+_ABOUT_OUR_CERTIFICATE = frozenset({
+    "SSLV3_ALERT_BAD_CERTIFICATE", "SSLV3_ALERT_CERTIFICATE_EXPIRED", "SSLV3_ALERT_CERTIFICATE_REVOKED",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN", "SSLV3_ALERT_HANDSHAKE_FAILURE", "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+    "TLSV1_ALERT_ACCESS_DENIED", "TLSV1_ALERT_UNKNOWN_CA", "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+})  # fmt: skip
 _BEFORE_JSON = re.compile(rb"(?:" + codecs.BOM_UTF8 + rb"|[ \t\r\n])*")
 
 
@@ -63,6 +71,10 @@ class TimedOut(HttpError):
 
 class Unreachable(HttpError):
     """Refused, reset or garbled, or a kept connection that died meanwhile: a second try may succeed."""
+
+
+class CertificateRefused(HttpError):
+    """The other side did not take the certificate that it was shown, or wants one and saw none."""
 
 
 class Unacceptable(HttpError):
@@ -118,13 +130,15 @@ async def send(
     form: Mapping[str, str] | None = None,
     auth: tuple[str, str] | None = None,
     alone: bool = False,
+    tls: ssl.SSLContext | None = None,
 ) -> HttpAnswer:
     """Send one request and read the whole answer; to be run by `run_within`, which bounds the time.
 
         await send("GET", "https://alpha.example/customers", params={"phone": "+33612345678"})
 
-    `auth` is a user and a password for HTTP Basic. Nothing is kept between two requests but the connection:
-    no cookies. Redirects are not followed: they would carry the credentials elsewhere.
+    `auth` is a user and a password for HTTP Basic. `tls` is which certificate to show and whom to trust, None
+    for none and whom the runtime trusts; each has its own connections. Nothing is kept between two requests
+    but the connection: no cookies. Redirects are not followed: they would carry the credentials elsewhere.
 
     Whatever is sent has to be safe to send twice: when a kept connection stays silent, the request goes out
     once more on a new one, and the service may have done already what it asks. `alone` is for what must not
@@ -132,7 +146,15 @@ async def send(
     """
     try:
         request = _request(
-            method, url, params, dict(headers or {}), document=json, form=form, auth=auth, alone=alone
+            method,
+            url,
+            params,
+            dict(headers or {}),
+            document=json,
+            form=form,
+            auth=auth,
+            alone=alone,
+            tls=tls,
         )
     except (h11.LocalProtocolError, ValueError):
         raise CannotBeSent("was not asked: its URL or credentials cannot be sent") from None
@@ -142,12 +164,19 @@ async def send(
             return HttpAnswer(answering.status, await _read(answering))
         finally:
             await answering.release()
-    except ConnectTimeout as error:
-        kind = type(error).__name__
-        raise TimedOut(f"timed out ({kind})", kind) from None
-    except (OSError, h11.RemoteProtocolError) as error:
-        kind = type(error).__name__
-        raise Unreachable(f"could not be reached ({kind})", kind) from None
+    except (ConnectTimeout, OSError, h11.RemoteProtocolError) as error:
+        raise _named(error) from None
+
+
+def _named(error: Exception) -> HttpError:
+    """Say what has failed on the way to an answer."""
+    kind = type(error).__name__
+    if isinstance(error, ConnectTimeout):
+        return TimedOut(f"timed out ({kind})", kind)
+    reason = getattr(error, "reason", None)  # of TLS
+    if reason in _ABOUT_OUR_CERTIFICATE:
+        return CertificateRefused(f"did not take the client certificate, or wants one ({reason})", kind)
+    return Unreachable(f"could not be reached ({kind})", kind)
 
 
 def _request(
@@ -160,13 +189,14 @@ def _request(
     form: Mapping[str, str] | None,
     auth: tuple[str, str] | None,
     alone: bool,
+    tls: ssl.SSLContext | None,
 ) -> Request:
     """Make a request. Raises ValueError or h11.LocalProtocolError for what cannot be sent."""
     parts = urlsplit(url)
     host = (parts.hostname or "").encode("ascii" if url.isascii() else "idna").decode()
     if not host:
         raise ValueError("no host")
-    origin = Origin(parts.scheme == "https", host, parts.port or _PORTS[parts.scheme])
+    origin = Origin(parts.scheme == "https", host, parts.port or _PORTS[parts.scheme], tls)
     body = b""
     if document is not None:
         body = json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
@@ -253,11 +283,11 @@ async def _end() -> None:
     loop.stop()
 
 
-def prepare(url: str) -> None:
+def prepare(url: str, tls: ssl.SSLContext | None = None) -> None:
     """Have ready what a first request to that URL would wait for, but for the connection itself."""
     _loop()
-    if url.startswith("https:"):
-        tls()
+    if url.startswith("https:") and tls is None:
+        connections.tls()
 
 
 # Connections outlive an invocation only if their event loop does. It runs in a thread of its own: Lambda

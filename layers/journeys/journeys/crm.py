@@ -12,6 +12,7 @@ from conversation.errors import SecretUnavailable
 from journeys.settings import CrmSettings
 
 if TYPE_CHECKING:
+    from conversation.credentials import Credentials
     from conversation.http_client import HttpAnswer
 
 NO_CRM = "no CRM"
@@ -66,7 +67,9 @@ def note(customer_id: str, text: str, *, seconds: float = MAX_SECONDS) -> str:
     return _id_of(answer)
 
 
-async def _leave(url: str, document: dict[str, str], idempotency_key: str, secret: Secret) -> HttpAnswer:
+async def _leave(
+    url: str, document: dict[str, str], idempotency_key: str, held: Credentials[Secret]
+) -> HttpAnswer:
     from conversation import http_client  # noqa: PLC0415 - as above
 
     send = partial(
@@ -74,13 +77,17 @@ async def _leave(url: str, document: dict[str, str], idempotency_key: str, secre
         "POST",
         url,
         json=document,
-        headers={"Authorization": f"Bearer {secret.token}", "Idempotency-Key": idempotency_key},
+        headers={"Authorization": f"Bearer {held.secret.token}", "Idempotency-Key": idempotency_key},
         alone=True,  # a CRM may refuse a key that it is working on
+        tls=held.tls,
     )
     try:
-        answer = await send()
-    except http_client.Unreachable:  # such as a kept connection that died meanwhile
-        answer = await send()
+        try:
+            answer = await send()
+        except http_client.Unreachable:  # such as a kept connection that died meanwhile
+            answer = await send()
+    except http_client.CertificateRefused as error:
+        raise CrmRefused(f"the CRM {error}") from None
     if answer.status in _REFUSED:
         raise CrmRefused(f"the CRM answered {answer.status}")
     return answer

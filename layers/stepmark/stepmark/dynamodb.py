@@ -144,13 +144,17 @@ class DynamoDBStore:
             records = sorted(self._get(ids[start : start + _MAX_KEYS]), key=lambda record: record.workflow_id)
             yield from (r for r in records if not r.status.closed and workflow in {None, r.workflow})
 
-    def open_ids(self) -> Iterator[str]:
+    def open_ids(self, shard: int | None = None) -> Iterator[str]:
         """The ids of what may still change, in no order, without reading what it is.
 
-        The index may lag a second behind: a workflow that is just over may be among them.
+            ids = list(store.open_ids())    # or open_ids(0), ..., open_ids(SHARDS - 1), a part at a time
+
+        The index may lag a second behind: a workflow that is just over may be among them. A page holds some
+        thousands of a shard; one that is committed between two pages may be passed over. Raises
+        StoreUnavailable.
         """
-        for shard in range(SHARDS):
-            yield from (workflow_id for _, workflow_id in self._open(shard, None, None))
+        for one in range(SHARDS) if shard is None else [shard]:
+            yield from (workflow_id for _, workflow_id in self._open(one, None, None))
 
     def _put(self, record: Record, writer: str, condition: str, values: _Values) -> _Values | None:
         """Write the record if the condition holds, else return the item on which it failed."""

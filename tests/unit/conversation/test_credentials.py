@@ -81,7 +81,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 
 def read() -> str:
-    return asyncio.run(credentials.read("alpha", "alpha", alpha.Secret)).apiKey
+    return asyncio.run(credentials.read("alpha", "alpha", alpha.Secret)).secret.apiKey
 
 
 class Refused(Exception):
@@ -95,11 +95,12 @@ class OtherSide:
     takes: set[str]
     shown: list[str] = field(default_factory=list)
 
-    async def ask(self, secret: alpha.Secret) -> str:
-        self.shown.append(secret.apiKey)
-        if secret.apiKey not in self.takes:
+    async def ask(self, held: credentials.Credentials[alpha.Secret]) -> str:
+        key = held.secret.apiKey
+        self.shown.append(key)
+        if key not in self.takes:
             raise Refused
-        return secret.apiKey
+        return key
 
     def use(self) -> str:
         return asyncio.run(credentials.use("alpha", "alpha", alpha.Secret, self.ask, Refused))

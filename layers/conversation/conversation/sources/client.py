@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from conversation import http_client
 from conversation.errors import SourceUnavailable
-from conversation.http_client import HttpAnswer, HttpError, TimedOut, Unreachable
+from conversation.http_client import CertificateRefused, HttpAnswer, HttpError, TimedOut, Unreachable
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Coroutine, Mapping
 
 RETRY_AFTER_SECONDS = 0.1
@@ -40,7 +41,8 @@ class SourceClient:
         answer = await client.request("GET", "/customers", params={"phone": "+33612345678"})
 
     `shared_in` is the table in which execution environments share the token of a company that has one; empty:
-    each has its own. `retry_after_seconds` is the pause before the one retry.
+    each has its own. `retry_after_seconds` is the pause before the one retry. `tls` is set by who has read in
+    the company's secret which certificate to show it, or whom to trust.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class SourceClient:
         self.base_url = base_url
         self.token_table = shared_in
         self.counted: Counter[str] = Counter()
+        self.tls: ssl.SSLContext | None = None
         self._retry_after_seconds = retry_after_seconds
 
     async def request(
@@ -75,17 +78,21 @@ class SourceClient:
         life. Raises SourceUnavailable when no whole answer came.
         """
 
-        def send() -> Coroutine[Any, Any, HttpAnswer]:
-            return http_client.send(
-                method,
-                self.base_url + path,
-                params=params,
-                headers=headers,
-                json=json,
-                form=form,
-                auth=auth,
-                alone=alone,
-            )
+        async def send() -> HttpAnswer:
+            try:
+                return await http_client.send(
+                    method,
+                    self.base_url + path,
+                    params=params,
+                    headers=headers,
+                    json=json,
+                    form=form,
+                    auth=auth,
+                    alone=alone,
+                    tls=self.tls,
+                )
+            except CertificateRefused as error:
+                raise CredentialsRefused(f"{self.source} {error}") from None
 
         try:
             answer = await send()

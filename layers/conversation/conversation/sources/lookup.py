@@ -71,13 +71,11 @@ def import_own_company() -> Company[Any]:
 def read_own_secret() -> None:
     """Have the company's credentials and all that asking it takes. If that fails, the first lookup tries."""
     company, mine = import_own_company(), SourceSettings.from_environment()
-    http_client.prepare(mine.base_url)
+    tls = None
     with suppress(SourceUnavailable, SecretUnavailable):
-        run_within(
-            company.source,
-            BUDGET_SECONDS,
-            credentials.read(company.source, mine.secret_id, company.secret_type),
-        )
+        reading = credentials.read(company.source, mine.secret_id, company.secret_type)
+        tls = run_within(company.source, BUDGET_SECONDS, reading).tls
+    http_client.prepare(mine.base_url, tls)
 
 
 def answer_lookup[Secret: NamedTuple](
@@ -117,13 +115,11 @@ def answer_lookup[Secret: NamedTuple](
 async def _ask[Secret: NamedTuple](
     client: SourceClient, secret_id: str, secret_type: type[Secret], look_up: LookUp[Secret], number: str
 ) -> Identity | None:
-    identity = await credentials.use(
-        client.source,
-        secret_id,
-        secret_type,
-        lambda secret: look_up(client, secret, number),
-        CredentialsRefused,
-    )
+    async def ask(held: credentials.Credentials[Secret]) -> Identity | None:
+        client.tls = held.tls
+        return await look_up(client, held.secret, number)
+
+    identity = await credentials.use(client.source, secret_id, secret_type, ask, CredentialsRefused)
     if identity is not None:
         texts = [text for text in identity.as_map().values() if isinstance(text, str)]
         if max(map(len, texts)) > MAX_TEXT_LENGTH:
