@@ -10,7 +10,7 @@ That is: all resources by their logical ids, what names those that hold state, a
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,11 @@ IDENTITY = {
 }
 
 
-def transformed(template: Path) -> dict[str, Any]:
+def transformed(template: Path, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The resources of a template after its loops and SAM's own transform, that of the pinned version."""
     finished = subprocess.run(  # noqa: S603 - SAM's interpreter and code of ours
         [SAM_PYTHON, "-c", TRANSFORM],
-        input=Template.read(template).as_json(),
+        input=Template.read(template, parameters).as_json(),
         check=True,
         capture_output=True,
         text=True,
