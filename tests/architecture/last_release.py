@@ -28,7 +28,9 @@ class NoManagedPolicies:
         return {}
 
 template = yaml_parse(sys.stdin.read())
-validator = SamTemplateValidator(template, NoManagedPolicies(), region="us-east-1")
+validator = SamTemplateValidator(
+    template, NoManagedPolicies(), region="us-east-1", parameter_overrides=json.loads(sys.argv[1])
+)
 print(json.dumps(yaml_parse(validator.get_translated_template_if_valid())))
 """
 
@@ -49,7 +51,7 @@ IDENTITY = {
 def transformed(template: Path, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The resources of a template after its loops and SAM's own transform, that of the pinned version."""
     finished = subprocess.run(  # noqa: S603 - SAM's interpreter and code of ours
-        [SAM_PYTHON, "-c", TRANSFORM],
+        [SAM_PYTHON, "-c", TRANSFORM, json.dumps(dict(parameters or {}))],
         input=Template.read(template, parameters).as_json(),
         check=True,
         capture_output=True,
