@@ -50,9 +50,14 @@ IDENTITY = {
 
 def transformed(template: Path, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The resources of a template after its loops and SAM's own transform, that of the pinned version."""
+    return transform(Template.read(template, parameters).as_json(), parameters or {})
+
+
+def transform(template: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """The same for a template without loops, as text."""
     finished = subprocess.run(  # noqa: S603 - SAM's interpreter and code of ours
-        [SAM_PYTHON, "-c", TRANSFORM, json.dumps(dict(parameters or {}))],
-        input=Template.read(template, parameters).as_json(),
+        [SAM_PYTHON, "-c", TRANSFORM, json.dumps(dict(parameters))],
+        input=template,
         check=True,
         capture_output=True,
         text=True,

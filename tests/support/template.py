@@ -137,10 +137,9 @@ class _Loops:
             case "GetAtt", [str(name), str(attribute)]:
                 return Reference(name, attribute)
             case "Sub", [str(text), dict(values)]:
-                return _text_or_string(_replace(text, values))
+                return _text_or_string(_replace(text, {name: _inline(one) for name, one in values.items()}))
             case _:
                 return Call(function, arguments)
-
 
     def _literal(self, key: str | Reference) -> str:
         """A mapping's key, which may be a parameter's value: the transform knows it before SAM's begins."""
@@ -149,6 +148,10 @@ class _Loops:
 
 def _replace(text: str, variables: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: str(variables.get(match[1], match[0])), text)
+
+
+def _inline(value: str | Reference) -> str:
+    return f"${{{_name(value)}}}" if isinstance(value, Reference) else value
 
 
 def _text_or_string(text: str) -> Text | str:
