@@ -525,8 +525,8 @@ def concurrency(stack: Patient) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    deployed, runnable, aliases, secrets, companies, call, mappings, schedule, lost, parked, subscriptions, alarms,
-    concurrency, access_log, log_retention,
+    deployed, runnable, aliases, secrets, companies, call, mappings, schedule, lost, parked, subscriptions,
+    alarms, concurrency, access_log, log_retention,
 )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
-"""GradualDeployment: off, nothing is as if it did not exist; on, whoever calls a function calls its alias.
+"""GradualDeployment: off, all is as if there were none; on, whoever calls a function calls its alias.
 
-AWS::LanguageExtensions, which comes before SAM's transform, puts the values of parameters and mappings into the
-template (https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/transform-aws-languageextensions.html);
-without it SAM takes no condition for an alias, and no parameter's new value for a new version. docs/decisions/gradual-deployment.md
+AWS::LanguageExtensions, which comes before SAM's transform, puts the values of parameters and mappings into
+the template; without it SAM takes no condition for an alias, and no parameter's new value for a new version.
+docs/decisions/gradual-deployment.md has the sources.
 """
 
 import graphlib
@@ -238,7 +238,7 @@ def version_of(function: str, resources: dict[str, Any]) -> str:
 
 @cache
 def deployed_on_aws(changed: str = "", layers: str = "s3://bucket/layer") -> dict[str, Any]:
-    """The resources as SAM makes them of what AWS::LanguageExtensions leaves: values instead of parameters."""
+    """What SAM makes of what AWS::LanguageExtensions leaves: values instead of parameters."""
     parameters = {"GradualDeployment": CANARY, **({changed: "7"} if changed else {})}
     template = json.loads(Template.read(REPOSITORY / "template.yaml", parameters).as_json())
     values = {
@@ -271,7 +271,7 @@ USED = {
         for function in FUNCTIONS
         if name in referred(deployed_with("off")[function.logical_name]["Properties"])
     ]
-    # What stands under Globals is no part of this: the processor alone, and layers hold both processors' modules.
+    # Architecture stands under Globals, which AWS::LanguageExtensions leaves as they are.
     for name in DOCUMENT["Parameters"].keys() - {"GradualDeployment", "Architecture"}
 }
 
@@ -296,7 +296,10 @@ OF_NO_VERSION = ["ReservedConcurrentExecutions", "CodeSigningConfigArn"]
 
 @each_function
 def test_what_is_no_part_of_a_version_is_said_in_what_is(function: Function) -> None:
-    """Else Lambda refuses: "A version for this Lambda function exists". aws/serverless-application-model#3281"""
+    """Else Lambda refuses: "A version for this Lambda function exists".
+
+    aws/serverless-application-model#3281
+    """
     properties = deployed_with("off")[function.logical_name]["Properties"]
     apart = {
         name
@@ -309,7 +312,7 @@ def test_what_is_no_part_of_a_version_is_said_in_what_is(function: Function) -> 
 
 
 def test_versions_do_not_pile_up() -> None:
-    """Lambda keeps 75 GB of code for an account and region, and CloudFormation whatever it was told to retain."""
+    """SAM would have CloudFormation keep them all, of the 75 GB that an account and region has for code."""
     versions = of(CANARY, "AWS::Lambda::Version")
     assert len(versions) == len(FUNCTIONS)
     assert {one["DeletionPolicy"] for one in versions.values()} == {"Delete"}

@@ -113,7 +113,7 @@ WIDER: dict[tuple[str, ...], str] = {
         ]
     },
     **{
-        (f"{called}DeploymentRole", f"lambda:{action}", resource, "null"): "with gradual deployment, it moves an alias"
+        (f"{called}DeploymentRole", f"lambda:{action}", resource, "null"): "with gradual deployment: an alias"
         for called in SHIFTED
         for action in ("GetAlias", "UpdateAlias", "GetProvisionedConcurrencyConfig")
         for resource in [

@@ -1,6 +1,7 @@
-"""GradualDeployment on the emulator: aliases come, move to a release, and go, and callers never see which it is.
+"""GradualDeployment on the emulator: aliases come, move to the next release, and go.
 
-The emulator has no CodeDeploy, so an alias moves at once here. docs/aws-conformance.md says what stands in for it.
+The emulator has no CodeDeploy, so aliases move at once here; docs/aws-conformance.md says what was done
+instead.
 """
 
 import json
@@ -165,7 +166,7 @@ def test_the_doctor_finds_an_alias_that_was_left_between_versions(
 
 
 @pytest.fixture
-def release(operator: Operator) -> Iterator[Path]:
+def release() -> Iterator[Path]:
     """The next release: code in a layer has changed, and none in a function's own folder."""
     copy = deployment.BUILT.with_name(f"release-{os.getpid()}")  # the template has relative paths
     shutil.copytree(deployment.BUILT, copy)

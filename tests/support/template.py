@@ -179,7 +179,8 @@ class Template:
         with path.open() as file:
             document = yaml.load(file, _Loader)  # noqa: S506 - a SafeLoader with more tags
         declared = document.get("Parameters", {})
-        values = {name: str(one.get("Default", "")) for name, one in declared.items()} | (parameters or {})
+        values = {name: str(one.get("Default", "")) for name, one in declared.items()}
+        values |= parameters or {}
         return cls(_Loops(document.get("Mappings", {}), values).expand(document, {}))
 
     def as_json(self) -> str:
