@@ -131,9 +131,10 @@ class _Loops:
 
     def _call(self, function: str, arguments: list[Any]) -> Any:
         match function, arguments:
-            case "FindInMap", [str(name), *keys]:
-                key, inner = (self._literal(one) for one in keys)
-                return self.mappings[name][key][inner]
+            case "FindInMap", [str(name), key, inner, *default]:
+                found = self.mappings[name][self._literal(key)]
+                inner = self._literal(inner)
+                return found[inner] if inner in found else default[0]["DefaultValue"]
             case "GetAtt", [str(name), str(attribute)]:
                 return Reference(name, attribute)
             case "Sub", [str(text), dict(values)]:
