@@ -126,7 +126,7 @@ def test_whoever_calls_a_function_calls_its_alias(setting: str) -> None:
         "AWS::Lambda::Permission": 4,
         "AWS::Lambda::EventSourceMapping": 2,
         "AWS::Scheduler::Schedule": 1,
-        "AWS::StepFunctions::StateMachine": 3,
+        "AWS::StepFunctions::StateMachine": len(LOOKUPS),
     }
     for kind, called in callers.items():
         found = {name for one in of(setting, kind).values() for name in referred(one["Properties"])}
