@@ -110,6 +110,11 @@ class Patient:
     def physical(self, logical_id: str) -> str:
         return self.resources[logical_id][1]
 
+    def called(self, function: str) -> str:
+        """What callers of a function name: with GradualDeployment its alias, else the function itself."""
+        alias = f"{function}Aliaslive"
+        return self.physical(alias if alias in self.resources else function)
+
     def of_type(self, kind: str) -> dict[str, str]:
         return {name: physical for name, (type_, physical) in self.resources.items() if type_ == kind}
 
@@ -168,6 +173,24 @@ def runnable(stack: Patient) -> Iterator[Finding]:
         stopped = True
     if not stopped:
         yield good("the functions can run")
+
+
+def aliases(stack: Patient) -> Iterator[Finding]:
+    """With GradualDeployment, no alias was left between two versions: the next deployment would fail."""
+    client, between = stack.client("lambda"), False
+    found = sorted(stack.of_type("AWS::Lambda::Alias").items())
+    if not found or stack.status not in SETTLED:
+        return
+    for logical_id, arn in found:
+        function, _, name = arn.rpartition(":")
+        if client.get_alias(FunctionName=function, Name=name).get("RoutingConfig"):
+            between = True
+            yield wrong(
+                f"{logical_id} names two versions",
+                f"aws lambda update-alias --function-name {function} --name {name} --routing-config '{{}}'",
+            )
+    if not between:
+        yield good(f"each of {len(found)} aliases names one version")
 
 
 def log_retention(stack: Patient) -> Iterator[Finding]:
@@ -262,7 +285,7 @@ def companies(stack: Patient) -> Iterator[Finding]:
         "deadlineAt": (datetime.now(UTC) + timedelta(minutes=1)).isoformat(),
     }
     for company in stack.companies:
-        name = stack.physical(f"Lookup{company}Function")
+        name = stack.called(f"Lookup{company}Function")
         started = time.monotonic()
         answer = functions.invoke(FunctionName=name, Payload=json.dumps(event))
         document = json.loads(answer["Payload"].read() or b"null")
@@ -401,7 +424,7 @@ def mappings(stack: Patient) -> Iterator[Finding]:
         ("NotifyJourneysFunction", "journeys hear of changes"),
         ("RunJourneyFunction", "journeys are woken up"),
     ):
-        found = functions.list_event_source_mappings(FunctionName=stack.physical(logical_id))
+        found = functions.list_event_source_mappings(FunctionName=stack.called(logical_id))
         states = [one["State"] for one in found["EventSourceMappings"]]
         results = [one.get("LastProcessingResult", "") for one in found["EventSourceMappings"]]
         if states and all(state in {"Enabled", "Enabling", "Updating", "Creating"} for state in states):
@@ -542,8 +565,8 @@ def concurrency(stack: Patient) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Check, ...] = (
-    deployed, runnable, secrets, companies, call, mappings, schedule, lost, parked, subscriptions, alarms,
-    concurrency, access_log, log_retention,
+    deployed, runnable, aliases, secrets, companies, call, mappings, schedule, lost, parked, subscriptions,
+    alarms, concurrency, access_log, log_retention,
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ That is: all resources by their logical ids, what names those that hold state, a
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ class NoManagedPolicies:
         return {}
 
 template = yaml_parse(sys.stdin.read())
-validator = SamTemplateValidator(template, NoManagedPolicies(), region="us-east-1")
+validator = SamTemplateValidator(
+    template, NoManagedPolicies(), region="us-east-1", parameter_overrides=json.loads(sys.argv[1])
+)
 print(json.dumps(yaml_parse(validator.get_translated_template_if_valid())))
 """
 
@@ -46,11 +48,16 @@ IDENTITY = {
 }
 
 
-def transformed(template: Path) -> dict[str, Any]:
+def transformed(template: Path, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
     """The resources of a template after its loops and SAM's own transform, that of the pinned version."""
+    return transform(Template.read(template, parameters).as_json(), parameters or {})
+
+
+def transform(template: str, parameters: Mapping[str, str]) -> dict[str, Any]:
+    """The same for a template without loops, as text."""
     finished = subprocess.run(  # noqa: S603 - SAM's interpreter and code of ours
-        [SAM_PYTHON, "-c", TRANSFORM],
-        input=Template.read(template).as_json(),
+        [SAM_PYTHON, "-c", TRANSFORM, json.dumps(dict(parameters))],
+        input=template,
         check=True,
         capture_output=True,
         text=True,

@@ -25,6 +25,12 @@ from tests.support.template import REPOSITORY
 
 RELEASE: dict[str, Any] = json.loads((REPOSITORY / "tests/architecture/last_release.json").read_text())
 
+# Functions whose callers CodeDeploy can move bit by bit.
+SHIFTED = [
+    "StartIdentification", "ReadConversation", "SetAttributes", "LookupAlpha", "LookupBeta", "LookupGamma",
+    "NotifyJourneys", "SweepJourneys",
+]  # fmt: skip
+
 # What this release adds to the last one's resources, takes from them, or allows beyond them, with the reason.
 ADDED: dict[str, str] = {
     "SweepGroup": "the sweep's schedule had the same name in every stack of an account",
@@ -61,6 +67,7 @@ ADDED: dict[str, str] = {
     "LookupAlphaKmsKeyPolicy": "as above",
     "LookupBetaKmsKeyPolicy": "as above",
     "LookupGammaKmsKeyPolicy": "as above",
+    **{f"{name}DeploymentRole": "gradual deployment; off by default" for name in SHIFTED},
 }
 REMOVED: dict[str, str] = {
     "TableReadThrottlesAlarm": "see ADDED",
@@ -97,6 +104,36 @@ WIDER: dict[tuple[str, ...], str] = {
         for action in [
             "CreateNetworkInterface", "DescribeNetworkInterfaces", "DeleteNetworkInterface",
             "DescribeSubnets", "AssignPrivateIpAddresses", "UnassignPrivateIpAddresses",
+        ]
+    },
+    **{
+        (caller, "lambda:InvokeFunction", json.dumps({"Fn::Sub": f"${{{called}Function.Arn}}:live"}), "null"):
+            "with gradual deployment, an alias is called"
+        for caller, called in [
+            ("IdentifyCallerStateMachine", "LookupAlpha"),
+            ("IdentifyCallerStateMachine", "LookupBeta"),
+            ("IdentifyCallerStateMachine", "LookupGamma"),
+            ("SweepScheduleRole", "SweepJourneys"),
+        ]
+    },
+    **{
+        (f"{called}DeploymentRole", f"lambda:{action}", resource, "null"): "with gradual deployment: an alias"
+        for called in SHIFTED
+        for action in ("GetAlias", "UpdateAlias", "GetProvisionedConcurrencyConfig")
+        for resource in [
+            json.dumps({"Fn::GetAtt": [f"{called}Function", "Arn"]}),
+            json.dumps({"Fn::Sub": f"${{{called}Function.Arn}}:live"}),
+        ]
+    },
+    **{
+        (f"{called}DeploymentRole", *allowed): "as above, and the alarms turn it back"
+        for called in SHIFTED
+        for allowed in [
+            ("cloudwatch:DescribeAlarms", '"*"', "null"),
+            (
+                "sts:AssumeRole", "assumed by", '{"Service": "codedeploy.amazonaws.com"}',
+                '{"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}',
+            ),
         ]
     },
 }  # fmt: skip

@@ -35,6 +35,7 @@ ON_THEIR_OWN = {
     "test_deployed_over_last_release.py",
     "test_first_deployment.py",
     "test_release_and_back.py",
+    "test_gradual_deployment.py",
     "test_two_stacks.py",
     "test_waiting_crowd.py",
 }

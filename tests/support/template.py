@@ -92,6 +92,7 @@ class _Loops:
     """What AWS::LanguageExtensions makes of a template: no Fn::ForEach is left, and no loop's variable."""
 
     mappings: Mapping[str, Any]
+    parameters: Mapping[str, str]
 
     def expand(self, value: Any, variables: Mapping[str, str]) -> Any:
         match value:
@@ -130,18 +131,28 @@ class _Loops:
 
     def _call(self, function: str, arguments: list[Any]) -> Any:
         match function, arguments:
-            case "FindInMap", [str(name), str(key), str(inner)]:
-                return self.mappings[name][key][inner]
+            case "FindInMap", [str(name), key, inner, *default]:
+                found = self.mappings[name][self._literal(key)]
+                inner = self._literal(inner)
+                return found[inner] if inner in found else default[0]["DefaultValue"]
             case "GetAtt", [str(name), str(attribute)]:
                 return Reference(name, attribute)
             case "Sub", [str(text), dict(values)]:
-                return _text_or_string(_replace(text, values))
+                return _text_or_string(_replace(text, {name: _inline(one) for name, one in values.items()}))
             case _:
                 return Call(function, arguments)
+
+    def _literal(self, key: str | Reference) -> str:
+        """A mapping's key, which may be a parameter's value: the transform knows it before SAM's begins."""
+        return self.parameters[key.name] if isinstance(key, Reference) else key
 
 
 def _replace(text: str, variables: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda match: str(variables.get(match[1], match[0])), text)
+
+
+def _inline(value: str | Reference) -> str:
+    return f"${{{_name(value)}}}" if isinstance(value, Reference) else value
 
 
 def _text_or_string(text: str) -> Text | str:
@@ -164,11 +175,14 @@ class Template:
         return cls.read(REPOSITORY / "template.yaml")
 
     @classmethod
-    def read(cls, path: Path) -> Self:
-        """Any template, such as that of another release."""
+    def read(cls, path: Path, parameters: Mapping[str, str] | None = None) -> Self:
+        """Any template, such as that of another release; `parameters` choose what mappings say."""
         with path.open() as file:
             document = yaml.load(file, _Loader)  # noqa: S506 - a SafeLoader with more tags
-        return cls(_Loops(document.get("Mappings", {})).expand(document, {}))
+        declared = document.get("Parameters", {})
+        values = {name: str(one.get("Default", "")) for name, one in declared.items()}
+        values |= parameters or {}
+        return cls(_Loops(document.get("Mappings", {}), values).expand(document, {}))
 
     def as_json(self) -> str:
         """The template without loops, for tools that look into none."""
