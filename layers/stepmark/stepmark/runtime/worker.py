@@ -7,12 +7,12 @@ of that; only when nothing was due does it pause.
 from __future__ import annotations
 
 import logging
-import random
 import signal
 import time
 from collections import Counter, deque
 from contextlib import contextmanager
 from inspect import signature
+from random import SystemRandom
 from threading import Condition, Event, Thread
 from typing import TYPE_CHECKING, cast
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stepmark.stores.protocol import ChoosingStore, Store
 
 _log = logging.getLogger("stepmark")
+_chance = SystemRandom()
 
 SLICE = Budget(seconds=2.0)  # after that a workflow goes to the back of the queue, and a stop is noticed
 SET_ASIDE_SECONDS = 10.0  # for a workflow that could not be resumed
@@ -112,7 +113,7 @@ class Worker:
             _warn_of_store(error)
             return False
         free = [workflow_id for workflow_id in due if workflow_id not in occupied]
-        chosen = free if len(free) <= room else random.sample(free, room)
+        chosen = free if len(free) <= room else _chance.sample(free, room)
         with self._changed:
             # what has been finished since the store was asked is due no more, or will be found again
             self._ready.extend(chosen)
