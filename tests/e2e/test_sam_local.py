@@ -28,6 +28,7 @@ from local.processes import BUILD, REPOSITORY
 from local.system import System
 from tests.architecture import deployment
 from tests.support.relay import LOOPBACK, bridge_address, relayed
+from tests.support.template import Template
 
 PREPARATION_SECONDS = 900
 INVOCATION_SECONDS = 110
@@ -94,8 +95,9 @@ class SamLocal:
     def invoke(self, function: str, event: str) -> Any:
         """Run a function on a file of events/; returns what it answers."""
         command = [str(SAM / "sam"), "local", "invoke", function, "--event", f"{REPOSITORY}/events/{event}"]
+        template = ["--template", "template.yaml", "--language-extensions"]
         finished = subprocess.run(  # noqa: S603 - our own sam
-            [*command, "--template", "template.yaml", "--env-vars", "variables.json", *self.options],
+            [*command, *template, "--env-vars", "variables.json", *self.options],
             check=False,
             capture_output=True,
             text=True,
@@ -142,9 +144,7 @@ def sam_local(
         # SAM hands on no variable that the template does not declare.
         variables["AWS_ENDPOINT_URL"] = f"http://host.docker.internal:{aws_port}"
         (built / "template.yaml").write_text(yaml.safe_dump(template))
-        (built / "variables.json").write_text(
-            json.dumps(variables_of_functions(template["Resources"], stack))
-        )
+        (built / "variables.json").write_text(json.dumps(variables_of_functions(stack)))
         urls = [
             f"{source.capitalize()}Url=http://host.docker.internal:{companies_port}/{source}"
             for source in SOURCES
@@ -159,26 +159,30 @@ def port_of(url: str) -> int:
     return int(url.rpartition(":")[2])
 
 
-def variables_of_functions(resources: Mapping[str, Any], stack: Stack) -> dict[str, dict[str, str]]:
+def variables_of_functions(stack: Stack) -> dict[str, dict[str, str]]:
     """What refers to other resources, which `sam local` cannot know: as it is in the deployed functions."""
     lambda_client = stack.session.client("lambda", endpoint_url=stack.endpoint)
+    resources = json.loads(Template.load().as_json())["Resources"]
     found: dict[str, dict[str, str]] = {}
     for name in FUNCTIONS:
         deployed = lambda_client.get_function_configuration(FunctionName=physical_name(stack, name))
         declared = resources[name]["Properties"]["Environment"]["Variables"]
         found[name] = {
-            variable: deployed["Environment"]["Variables"][variable]
-            for variable, value in declared.items()
-            if refers_to_a_resource(value, resources)
+            variable: value
+            for variable, value in deployed["Environment"]["Variables"].items()
+            if refers_to_a_resource(declared.get(variable), resources)
         }
     return found
 
 
 def refers_to_a_resource(value: object, resources: Mapping[str, Any]) -> bool:
-    if not isinstance(value, dict):
-        return False
-    target = value.get("Ref") or value["Fn::GetAtt"]
-    return (target if isinstance(target, str) else target[0]) in resources
+    match value:
+        case {"Ref": str(name)} | {"Fn::GetAtt": [str(name), _]}:
+            return name in resources
+        case {"Fn::If": [_, *either]}:
+            return any(refers_to_a_resource(one, resources) for one in either)
+        case _:
+            return False
 
 
 def physical_name(stack: Stack, logical_name: str) -> str:

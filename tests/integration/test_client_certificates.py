@@ -29,12 +29,14 @@ from conversation.http_client import CertificateRefused, HttpError
 from conversation.observability import logger
 from conversation.settings import environment
 from conversation.sources import lookup
+from journeys.crm import CrmUnavailable
 from operations import doctor
 from operations.doctor import Patient
 from tests.support.authority import DAY, PKCS1, Authority, Issued, written
 from tests.support.cloud import Cloud, deployed, lookup_function, wait_until
 from tests.support.companies import JEAN, NUMBER, PROTOCOLS
 from tests.support.company_cloud import ask, close_connections
+from tests.support.crm import leave_note
 from tests.support.keeping_server import Answer, Asked, KeepingServer, keeping_server
 from tests.support.raw_server import http
 
@@ -138,6 +140,19 @@ def test_the_lookup_answers(
             assert ask(cloud, source, NUMBER)["identity"]["customerId"] == "1042"
         assert shown(server, 0) == "meanwhile"
         assert {one.connection for one in server.asked} == {0}, "its connection is kept"
+
+
+@every_version
+def test_the_crm_may_want_one_too(version: ssl.TLSVersion, servers: Authority, clients: Authority) -> None:
+    mine = certificate(clients.issue("meanwhile"))
+    credentials.forget()
+    made = http(b'{"noteId": "n-1"}')
+    with keeping_server(lambda _: made, servers.server(clients, version)) as server:
+        with pytest.raises(CrmUnavailable, match=r"^the CRM did not take the client certificate, or wants"):
+            leave_note(server.url, more=trusting(servers))
+        credentials.forget()
+        assert leave_note(server.url, more=trusting(servers) | mine) == "n-1"
+        assert shown(server, max(server.sockets)) == "meanwhile"
 
 
 @every_version
