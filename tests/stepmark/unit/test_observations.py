@@ -276,3 +276,76 @@ def test_a_look_that_leads_to_a_step_takes_the_lease_first() -> None:
     record = RECORDS[-1]
     assert record is not None
     assert record.leased(clock.now())
+
+
+# --- after a deployment ------------------------------------------------------------------------------------
+
+
+@dataclass
+class Renamed(Workflow, name="Watcher"):
+    """A later definition of the watcher: its first place has another name."""
+
+    seen: list[int] = field(default_factory=list)
+    steps: int = 0
+
+    def definition(self) -> Section:
+        return Section(Wait("for what", On("a", Fact("a"))))
+
+
+@dataclass
+class Broken(Workflow, name="Watcher"):
+    seen: list[int] = field(default_factory=list)
+    steps: int = 0
+
+    def definition(self) -> Section:
+        raise ZeroDivisionError
+
+
+@dataclass
+class Retyped(Workflow, name="Watcher"):
+    seen: int = 0
+    steps: int = 0
+
+    def definition(self) -> Section:
+        return Section(Wait("for a", On("a", Fact("a"))))
+
+
+@pytest.mark.parametrize("has_happened", [True, False])
+@pytest.mark.parametrize(
+    ("later", "error"),
+    [(Renamed, "'for a'"), (Broken, "ZeroDivisionError"), (Retyped, "seen")],
+)
+def test_a_look_parks_what_can_not_go_on(later: type[Workflow], error: str, *, has_happened: bool) -> None:
+    store, clock, parked = MemoryStore(), VirtualClock(), list[str]()
+    Engine([Watcher], store=store, clock=clock).start(Watcher(), workflow_id="1")
+    World.facts |= {"a": 1} if has_happened else {}
+    engine = Engine([later], store=store, clock=clock, on_parked=lambda name, _: parked.append(name))
+    for _ in range(2):
+        snapshot = engine.look("1")
+        assert snapshot.status is Status.PARKED
+        assert error in (snapshot.error or "") + str(snapshot.threads)
+    assert parked == ["1"]
+    mended = Engine([Watcher], store=store, clock=clock)
+    World.facts["a"] = 1
+    assert mended.retry("1").state.seen == [1]
+
+
+@dataclass
+class Shorter(Workflow, name="Watcher"):
+    """A later definition of the watcher: what it waited for is a step now, which needs no waiting."""
+
+    seen: list[int] = field(default_factory=list)
+    steps: int = 0
+
+    def definition(self) -> Section:
+        return Section(Step("for a", self.work))
+
+    def work(self) -> None:
+        self.steps += 1
+
+
+def test_a_look_goes_on_where_there_is_nothing_to_wait_for_any_more() -> None:
+    store, clock = MemoryStore(), VirtualClock()
+    Engine([Watcher], store=store, clock=clock).start(Watcher(), workflow_id="1")
+    snapshot = Engine([Shorter], store=store, clock=clock).look("1")
+    assert (snapshot.status, snapshot.state.steps) == (Status.FINISHED, 1)

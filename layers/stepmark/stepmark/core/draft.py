@@ -272,6 +272,13 @@ class Draft:
         lost = given_up(self.progress, now, broken=self._tree is None)
         self.progress.teardowns = [each for each in self.progress.teardowns if each not in lost]
 
+    def forgive(self) -> None:
+        """Have what failed tried again, and look again for what may have happened since."""
+        for trouble in self.progress.troubles():
+            trouble.forgive()
+        self.progress.look = True
+        self.apply_look_request()
+
     def park_crashing(self, works: Iterable[Work]) -> None:
         """Whoever runs the workflow has died again and again: park the threads that have something to do."""
         crashes = self.progress.crashes

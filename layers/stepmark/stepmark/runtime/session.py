@@ -238,11 +238,13 @@ class Session:
         return told
 
     def look(self) -> None:
-        """Look for what the threads wait for, and go on if something has happened. Errors are raised."""
-        if not self.broken and self.draft.progress.ended is None:
+        """Look for what the threads wait for, and do what is due besides. Errors of a look are raised."""
+        if self.draft.progress.ended is not None:
+            return
+        if not self.broken:
             self._actions.look_now()
-            if self.draft.unsaved:
-                self.run()
+        if self.broken or self.draft.unsaved or self._next(self.clock.now()) is not None:
+            self.run()
 
     def _await_flights(self) -> None:
         now = self.clock.now()
@@ -272,8 +274,7 @@ class Session:
 
     def retry(self) -> None:
         """Give everything that failed its attempts back."""
-        for trouble in self.draft.progress.troubles():
-            trouble.forgive()
+        self.draft.forgive()
         if self._next(self.clock.now()) is None:
             self.run()
         else:  # a failure begins with the committed record again, which must know of it
