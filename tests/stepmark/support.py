@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from stepmark import Record, Store, Workflow
 
 
+# For lease_seconds: too short to be added to any time, so such a lease has run out as soon as it is taken.
+RUN_OUT = 1e-12
+
+
 class Noted:
     """Effects that outlive a workflow's state: what its steps did outside."""
 

@@ -32,6 +32,7 @@ from tests.stepmark.random.run import (
     make_schedule,
 )
 from tests.stepmark.random.settings import random_examples
+from tests.stepmark.support import RUN_OUT
 
 
 class Survivor:
@@ -46,7 +47,7 @@ class Survivor:
     def _new(self) -> Engine:
         # a lease of no time: the next engine need not wait, and no timer changes its order with another
         return Engine(
-            [Random], store=self._store, scheduler=self._scheduler, clock=self.clock, lease_seconds=0
+            [Random], store=self._store, scheduler=self._scheduler, clock=self.clock, lease_seconds=RUN_OUT
         )
 
     def call(self, function: Callable[[Engine], Any]) -> Any:

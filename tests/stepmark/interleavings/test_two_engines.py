@@ -25,7 +25,7 @@ from stepmark import (
 )
 from stepmark.testing import VirtualClock, run_due
 
-from tests.stepmark.support import Noted, Task
+from tests.stepmark.support import RUN_OUT, Noted, Task
 
 MAX_ORDERS = 20_000  # no program below has as many; the limit only guards against a mistake
 
@@ -294,7 +294,9 @@ def test_guarantee_01_a_lease_that_runs_out_under_a_slow_worker() -> None:
         engine.resume("w")
 
     def interrupted(engine: Engine) -> None:
-        cut_off = Engine([Shared], store=engine.runtime.store, clock=engine.runtime.clock, lease_seconds=0)
+        cut_off = Engine(
+            [Shared], store=engine.runtime.store, clock=engine.runtime.clock, lease_seconds=RUN_OUT
+        )
         cut_off.start(Shared(), workflow_id="w")
 
     def check(engine: Engine) -> None:
@@ -309,7 +311,7 @@ def test_guarantee_01_a_lease_that_runs_out_under_a_slow_worker() -> None:
             resume(engine)
 
     # a lease of no time: each engine takes over from the other whenever it looks
-    assert play_all(nothing, interrupted, resume_once_started, check, lease_seconds=0) > 10
+    assert play_all(nothing, interrupted, resume_once_started, check, lease_seconds=RUN_OUT) > 10
 
 
 @pytest.mark.timeout(900)
@@ -331,7 +333,7 @@ def test_guarantee_01_a_move_while_an_event_comes() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("lease_seconds", [60.0, 0.0])
+@pytest.mark.parametrize("lease_seconds", [60.0, RUN_OUT])
 def test_guarantee_01_two_events_without_an_id_both_count_once(lease_seconds: float) -> None:
     outputs: list[int] = []
 

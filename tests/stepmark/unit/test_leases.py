@@ -38,7 +38,7 @@ from stepmark.runtime.heartbeat import HEARTBEAT
 from stepmark.runtime.owners import begin, end, has_died, new_owner
 from stepmark.testing import LocalEngine, VirtualClock
 
-from tests.stepmark.support import CountingStore, settle
+from tests.stepmark.support import RUN_OUT, CountingStore, settle
 
 RUNS: list[str] = []
 SENDERS: list[Engine] = []
@@ -171,7 +171,7 @@ def test_a_heartbeat_that_is_overtaken_tries_again_with_the_next_beat() -> None:
 
 
 def test_a_heartbeat_without_a_lease_is_no_heartbeat() -> None:
-    engine = Engine([Long], store=MemoryStore(), lease_seconds=0)
+    engine = Engine([Long], store=MemoryStore(), lease_seconds=RUN_OUT)
     HEARTBEAT.watch(engine._leases)
     assert engine._leases not in HEARTBEAT._watched
 

@@ -29,7 +29,7 @@ from stepmark import (
 )
 from stepmark.testing import LocalEngine
 
-from tests.stepmark.support import Noted, until
+from tests.stepmark.support import RUN_OUT, Noted, until
 
 
 @dataclass
@@ -219,7 +219,7 @@ def test_a_worker_goes_on_beside_what_it_cannot_run(
 ) -> None:
     caplog.set_level(logging.DEBUG, "stepmark")
     store = ShakyStore()
-    crashed = Engine([Foreign, Quick], store=store, lease_seconds=0)
+    crashed = Engine([Foreign, Quick], store=store, lease_seconds=RUN_OUT)
     for number in range(40):
         with pytest.raises(ZeroDivisionError):  # created, and then its process is gone
             _crash_after_create(crashed, f"foreign {number:02}")
@@ -245,7 +245,7 @@ def _crash_after_create(engine: Engine, workflow_id: str) -> None:
             create(record)
             raise ZeroDivisionError
 
-    Engine([Foreign], store=Gone(), lease_seconds=0).start(Foreign(), workflow_id=workflow_id)
+    Engine([Foreign], store=Gone(), lease_seconds=RUN_OUT).start(Foreign(), workflow_id=workflow_id)
 
 
 def test_logs_hold_no_messages_of_users_errors(caplog: pytest.LogCaptureFixture) -> None:

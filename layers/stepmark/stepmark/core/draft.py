@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import from_json
+
 from stepmark.core.planning import given_up
 from stepmark.core.record import Awaited, Place, Progress, Status, Teardown, Thread, Trouble
 from stepmark.core.shape import build
@@ -318,6 +320,24 @@ class Draft:
             self.progress.drop_event(self.delivery.event.event_id)
             self.delivery.reply = error
         self.unsaved = False
+
+
+def refuse_change(draft: Draft) -> None:
+    """Refuse a state that something else than a step or handler has changed; DefinitionError names the field.
+
+    To be called before those are, and costs one dump of the state.
+    """
+    codec, now = draft.codec, draft.codec.dump(draft.state)
+    if now == draft.text:
+        return
+    # what is stored may lack new fields, and sets have no order: what counts is what it is read as
+    stored = from_json(draft.text)
+    field = codec.changed(codec.dump(codec.load(draft.text)), now)
+    if field is not None and field in stored:
+        what = "definition(), or a condition in it, has changed"
+        raise DefinitionError(
+            f"{what} field {field!r}, which only steps and handlers may: compute it in a step"
+        )
 
 
 def _resolve_aliases(progress: Progress, tree: Tree) -> None:

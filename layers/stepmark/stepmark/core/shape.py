@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from inspect import isasyncgenfunction, isgeneratorfunction
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -182,6 +183,10 @@ def _check_step(step: Step, node: Node, fields: tuple[str, ...] | None) -> None:
     what, into = f"Step {node.name!r}", step.into
     if not callable(step.action):
         raise DefinitionError(f"{what}: its action must be callable, without calling it")
+    if isgeneratorfunction(step.action) or isasyncgenfunction(step.action):
+        raise DefinitionError(
+            f"{what}: its action has a `yield` and would run nothing: return a list, or use For for a loop"
+        )
     if not (step.retry is None or isinstance(step.retry, Retry)):
         raise DefinitionError(f"{what}: retry must be a Retry")
     if not (into is None or isinstance(into, str) or callable(into)):

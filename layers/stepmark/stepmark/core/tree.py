@@ -8,7 +8,7 @@ found then.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from inspect import isawaitable, iscoroutine
+from inspect import isasyncgen, isawaitable, iscoroutine, isgenerator
 from typing import TYPE_CHECKING, Any
 
 from stepmark.definition.statements import (
@@ -169,6 +169,8 @@ def holds(cond: Any) -> bool:
         if iscoroutine(value):
             value.close()
         raise TypeError("a condition must be a bool, or a plain function: it can't be awaited")
+    if isgenerator(value) or isasyncgen(value):
+        raise TypeError("a condition must be a bool, or a plain function without a `yield`")
     return bool(value)
 
 

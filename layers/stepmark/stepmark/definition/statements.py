@@ -172,7 +172,7 @@ class Switch(Statement):
         self.name = ""
         self.aliases = ()
         self.body = cases
-        self.key = (Switch, tuple([(type(case), case.key) for case in cases]))
+        self.key = (Switch, tuple(map(type, cases)), keys_of(cases, "Switch"))
 
 
 class For(Statement):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 MAIN = "main"  # the name of the thread that a workflow starts with
@@ -28,8 +29,13 @@ def keys_of(statements: tuple[Statement, ...], owner: str) -> tuple[Any, ...]:
     try:
         return tuple([statement.key for statement in statements])
     except AttributeError:
-        wrong = next(each for each in statements if not hasattr(each, "key"))
-        raise TypeError(f"{owner} takes statements, not {wrong!r}") from None
+        wrong: Any = next(each for each in statements if not hasattr(each, "key"))
+        hint = ""
+        if isinstance(wrong, list | tuple | Iterator):
+            hint = f": put a * before it, as in {owner.partition(' ')[0]}(*statements)"
+        elif callable(wrong):
+            hint = f": Step({getattr(wrong, '__name__', 'name')!r}, ...) makes a statement of it"
+        raise TypeError(f"{owner} takes statements, not {wrong!r}{hint}") from None
 
 
 class EventSource:
@@ -78,6 +84,24 @@ class Workflow(ABC):
     @abstractmethod
     def definition(self) -> Section:
         """The statements, built from the current state; called again after every change of it."""
+
+
+def classes_by_name(workflows: Iterable[type[Workflow]]) -> dict[str, type[Workflow]]:
+    """The classes by what is stored with each workflow; TypeError or ValueError says what is none."""
+    if isinstance(workflows, type) or not isinstance(workflows, Iterable):
+        raise TypeError(f"give workflow classes in a list, such as [Approval], not {workflows!r}")
+    classes: dict[str, type[Workflow]] = {}
+    for cls in workflows:
+        if not _is_workflow_class(cls):
+            raise TypeError(f"{cls!r} is no workflow class: give the class itself, which extends Workflow")
+        name = cls.__workflow_name__
+        if classes.setdefault(name, cls) is not cls:
+            raise ValueError(f"two workflow classes are called {name!r}: give one of them another name")
+    return classes
+
+
+def _is_workflow_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Workflow)
 
 
 def check_start(workflow: object, workflow_id: object) -> None:

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from stepmark.core.delivery import Output
+from stepmark.core.draft import refuse_change
 from stepmark.core.failures import note_failure
 from stepmark.core.payloads import decode_payload, payload_of
 from stepmark.core.planning import handler_of
@@ -57,6 +58,8 @@ class Actions:
     def perform(self, work: Work) -> bool:  # noqa: C901 - one case a kind of work
         """Do one piece of work; whether there is something to commit. Raises what a user's function does."""
         draft = self._draft
+        if isinstance(work, RunStep | StoreResult | PassGate | Deliver):
+            refuse_change(draft)
         match work:
             case RunStep():  # first, as there are most of them
                 thread, node = self._at(work)
@@ -293,9 +296,8 @@ class Actions:
 
     def _tear_down(self, teardown: Teardown) -> None:
         """Run one teardown; it has left its thread behind and is retried on its own."""
-        handler = handler_of(self._draft.tree, teardown)
-        purpose = f"/{teardown.event}/teardown"
-        context = self._context(teardown, teardown.event, teardown.trouble, purpose)
+        handler, what = handler_of(self._draft.tree, teardown), teardown.event
+        context = self._context(teardown, what, teardown.trouble, f"/{what}/teardown")
         request = _request(context, self._draft.state, teardown.data)
         self._call_read_only_as_json(partial(handler.teardown, request, teardown.handled), context)
         self._draft.progress.teardowns.remove(teardown)
@@ -310,9 +312,8 @@ class Actions:
                 try:
                     self._look(thread, on, handler, awaited)
                 except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-                    now = self._runtime.clock.now()
                     what = f"look for event {on.name!r}"
-                    note_failure(awaited.trouble, what, error, handler.retry, now)
+                    note_failure(awaited.trouble, what, error, handler.retry, self._runtime.clock.now())
                     log_failure(self._ledger.record.workflow_id, what, error, awaited.trouble)
                     self._draft.load()
 

@@ -16,6 +16,7 @@ from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from stepmark.errors import DefinitionError
 from stepmark.runtime.context import StepContext, _current
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def call(function: Callable[[], Any], context: StepContext) -> Any:
     """Call it here and return its result, awaited if need be; `current()` is the context meanwhile."""
     token = _current.set(context)
     try:
-        result = function()
+        result = _called(function())
         if inspect.isawaitable(result):
             result = _begin_awaiting(lambda: result, context).result()
     except _Exit as error:
@@ -80,6 +81,15 @@ def call(function: Callable[[], Any], context: StepContext) -> Any:
         return result
     finally:
         _current.reset(token)
+
+
+def _called[R](result: R) -> R:
+    """Refuse what comes of calling a generator function, which runs nothing of it."""
+    if inspect.isgenerator(result) or inspect.isasyncgen(result):
+        raise DefinitionError(
+            f"{result.__qualname__} has a `yield` and so runs nothing: return a list, or use For for a loop"
+        )
+    return result
 
 
 def begin(function: Callable[[], Any], context: StepContext, executor: Executor) -> Future[Any]:
@@ -107,7 +117,7 @@ def _begin_awaiting(function: Callable[[], Awaitable[Any]], context: StepContext
 async def _await(function: Callable[[], Awaitable[Any]], context: StepContext) -> Any:
     _current.set(context)
     try:
-        return await function()
+        return _called(await function())
     except (SystemExit, KeyboardInterrupt) as error:
         raise _Exit from error
 

@@ -74,7 +74,10 @@ def current() -> StepContext:
 
     Raises LookupError outside of a step or handler.
     """
-    return _current.get()
+    try:
+        return _current.get()
+    except LookupError:
+        raise LookupError("no step runs here: call current() in a step or handler, while it runs") from None
 
 
 def activity_in(store: object, workflow_id: str) -> Activity | None:

@@ -13,7 +13,7 @@ from stepmark.core.record import MAX_EVENT_BYTES, Event, Place, Progress, Record
 from stepmark.core.snapshot import read_snapshot
 from stepmark.core.state import codec_of
 from stepmark.core.values import encode, read_or_none
-from stepmark.definition.workflow import MAIN, check_start, is_text
+from stepmark.definition.workflow import MAIN, check_start, classes_by_name, is_text
 from stepmark.errors import (
     PayloadRefused,
     PayloadTooLarge,
@@ -53,11 +53,8 @@ class _Sessions:
     def __init__(self, workflows: Iterable[type[Workflow]], runtime: Runtime) -> None:
         self.runtime = runtime
         self._leases = Leases(runtime.lease_seconds)
-        self._classes: dict[str, type[Workflow]] = {}
-        for cls in workflows:
-            name = cls.__workflow_name__
-            if self._classes.setdefault(name, cls) is not cls:
-                raise ValueError(f"two workflow classes are called {name!r}: give one of them another name")
+        self._classes = classes_by_name(workflows)
+        for cls in self._classes.values():
             codec_of(cls)
 
     @property
@@ -69,6 +66,7 @@ class _Sessions:
         return read_snapshot(record, self._classes.get(record.workflow))
 
     def _load(self, workflow_id: str) -> Record:
+        self.runtime.check_process()
         record = self.runtime.store.load(workflow_id)
         if record is None:
             raise WorkflowNotFound(f"there is no workflow {workflow_id!r}")
@@ -161,6 +159,9 @@ class Engine(_Sessions):
 
     max_commits_without_pause: a workflow that has committed so often since it last waited, for an event or
     for a second, is PARKED: most likely it loops for ever.
+
+    Belongs to the process that has made it: a forked one makes its own. Raises TypeError or ValueError for
+    what makes no sense.
     """
 
     def __init__(
@@ -178,8 +179,6 @@ class Engine(_Sessions):
         on_parked: Callable[[str, tuple[str, ...]], object] | None = None,
         max_commits_without_pause: int = 1_000_000,
     ) -> None:
-        if max_commits_without_pause < 1:
-            raise ValueError("max_commits_without_pause must be a number above zero")
         self._callback_seconds = callback_seconds
         self._executor = ThreadPoolExecutor(parallel, thread_name_prefix="stepmark")
         clock, budget, bound = clock or SystemClock(), budget or Budget(), max_commits_without_pause
@@ -215,6 +214,7 @@ class Engine(_Sessions):
         WorkflowExists when the id belongs to a workflow of another class; TypeError or ValueError when it is
         given no workflow, an id that is no text, or an ends_at that is no time.
         """
+        self.runtime.check_process()
         check_start(workflow, workflow_id)
         if ends_at is not None and not isfinite(ends_at):
             raise ValueError(f"ends_at must be a time in seconds since the epoch, not {ends_at!r}")
@@ -446,4 +446,5 @@ def run_worker(
     Workflows of classes that the engine does not have are left to others; a warning says once of each class
     how many of them are due.
     """
+    engine.runtime.check_process()
     Worker(engine.runtime, engine.resume, engine.names, concurrency).run(stop, poll_seconds)

@@ -39,6 +39,9 @@ class Leases:
             ledger.renew()
 
 
+SHORTEST_SECONDS = 0.001  # between two beats: more often would be to do nothing else
+
+
 class Heartbeat:
     """Prolongs the leases of what the engines of this process run, however long a step takes.
 
@@ -54,7 +57,7 @@ class Heartbeat:
     def watch(self, leases: Leases) -> None:
         """Keep an engine's leases from now on, until it runs nothing."""
         seconds = leases.seconds / 4
-        if seconds <= 0:
+        if seconds < SHORTEST_SECONDS:
             return
         with self._changed:
             self._watched.add(leases)

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard, cast
 
@@ -77,6 +78,18 @@ class Runtime:
     queued: bool
     on_parked: Callable[[str, tuple[str, ...]], object] | None
     max_commits_without_pause: int
+    pid: int = field(default_factory=os.getpid)
+
+    def __post_init__(self) -> None:
+        if not 0 < self.lease_seconds < math.inf:
+            raise ValueError(f"lease_seconds must be a number above zero, not {self.lease_seconds!r}")
+        if self.max_commits_without_pause < 1:
+            raise ValueError("max_commits_without_pause must be a number above zero")
+
+    def check_process(self) -> None:
+        """Refuse to work in a forked process, in which the threads and connections of its parent are dead."""
+        if os.getpid() != self.pid:
+            raise RuntimeError("this Engine was made before a fork: make store and engine in each process")
 
     def tell_parked(self, before: Status, record: Record, at: tuple[str, ...]) -> None:
         """Call the hook once a workflow has become PARKED; what it raises must not stop anything."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepmark.core.delivery import delivery_of, refusal_as_stored, refusal_of
-from stepmark.core.draft import Draft
+from stepmark.core.draft import Draft, refuse_change
 from stepmark.core.failures import is_failure
 from stepmark.core.planning import due_at, is_over, next_work, status_of, times_ahead, works_of_threads
 from stepmark.core.record import Event, Status, Trouble
@@ -147,6 +147,7 @@ class Session:
         draft, now = self.draft, self.clock.now()
         thread = draft.progress.threads[MAIN]
         draft.arrive(thread, lambda tree: first_of(tree.shape.root), self.ledger.next_version, now)
+        refuse_change(draft)
         if self.over:
             draft.close(Status.CANCELLED, None)
         else:
