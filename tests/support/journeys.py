@@ -172,9 +172,10 @@ class World:
         """Deliver whatever there is, and let that much time go by, until nothing is left to deliver."""
         until = self.clock.now() + seconds
         while True:
+            looked_at = self.clock.now()
             while self.notify(self.changes()) or self.deliver(self.messages()):
-                pass
-            following = self._next_moment()
+                looked_at = self.clock.now()
+            following = self._next_moment(after=looked_at)
             if following is None or following > until:
                 self.clock.ahead += max(0.0, until - self.clock.now())
                 return
@@ -271,10 +272,11 @@ class World:
         self.settle()
         assert goal(), "it did not get there by itself"
 
-    def _next_moment(self) -> float | None:
+    def _next_moment(self, after: float) -> float | None:
+        """When there is something to deliver again; a message may have become visible this very moment."""
         queue = sqs_backends[ACCOUNT][REGION].queues[QUEUE]
         hidden = [max(message.delayed_until, message.visible_at) / 1000 for message in queue._messages]
-        moments = [at for at in hidden if at > self.clock.now()]
+        moments = [at for at in hidden if at > after]
         return min([*moments, *(at for at, _ in self.timers())], default=None)
 
     def timers(self) -> list[tuple[float, Any]]:
