@@ -8,7 +8,6 @@ import pytest
 from tests.support.cloud import Cloud, deployed
 from tests.support.journeys import APPROVAL, Calls, World, calls, new_id, repeat, running
 
-
 WHOLE_SECONDS = 2  # by which delays and schedules may be rounded up, so that nothing is left to the sweep
 
 
