@@ -192,13 +192,16 @@ def _check(given: argparse.Namespace) -> int:
         problems += _of_no_class(store, {cls.__workflow_name__ for cls in classes})
     for problem in problems:
         _print_row(problem.workflow_id, problem.thread or "-", problem.message)
-    print(f"{len(problems)} threads or workflows would be parked", file=sys.stderr)
+    parked = sum(problem.parks for problem in problems)
+    print(f"{parked} threads or workflows would be parked", file=sys.stderr)
+    if hidden := len(problems) - parked:
+        print(f"{hidden} workflows have data that nothing would see any more", file=sys.stderr)
     for cls in classes:
         try:
             check(cls, [])  # one that no workflow could even start with
         except DefinitionError as error:
             raise DefinitionError(f"{cls.__qualname__}: {error}") from error
-    return 1 if problems else 0
+    return 1 if parked else 0
 
 
 def _of_no_class(store: Store, names: set[str]) -> list[Problem]:
@@ -244,20 +247,37 @@ def _worker(given: argparse.Namespace) -> int:
 
 def _print(value: Any) -> None:
     lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
-    print("\n".join(line if line.isprintable() else _escaped(line) for line in lines))
+    print("\n".join(line if _can_print(line) else _escaped(line) for line in lines))
+
+
+def _can_print(text: str) -> bool:
+    """Whether the terminal, or what stands for it, has all these letters, and none that moves its cursor."""
+    if not text.isprintable():
+        return False
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _escaped(json_text: str) -> str:
-    """The same JSON: whatever is no printable character stands in a string, and may be escaped there."""
-    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in json_text)
+    """The same JSON: what can't be printed as it is stands in a string, and may be escaped there."""
+    return "".join(c if _can_print(c) else json.dumps(c)[1:-1] for c in json_text)
+
+
+def _row(text: str) -> str:
+    if _can_print(text):
+        return text
+    return "".join(c if _can_print(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 def _print_row(*columns: str) -> None:
-    print(*map(printable, columns), sep="\t")
+    print(*map(_row, columns), sep="\t")
 
 
 def _print_lines(text: str) -> None:
-    print(*map(printable, text.split("\n")), sep="\n", end="")
+    print(*map(_row, text.split("\n")), sep="\n", end="")
 
 
 class _Parser(argparse.ArgumentParser):

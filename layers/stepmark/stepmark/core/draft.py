@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from stepmark.core.delivery import Delivery, Output
     from stepmark.core.record import Event, Record
-    from stepmark.core.state import Codec
+    from stepmark.core.state import Codec, Stored
     from stepmark.core.tree import Node, Tree
     from stepmark.core.work import Work
     from stepmark.definition.workflow import Workflow
@@ -42,6 +42,8 @@ class Draft:
         self.unsaved = False
         self._not_begun: set[tuple[str, int, str]] = set()  # setups that have certainly not begun
         self._looked: set[tuple[str, str]] = set()  # (thread, event) of looks that are not committed yet
+        self.has_new_defaults = False  # which may be others the next time, and are not committed yet
+        self._completed = ("", "")  # a state as it is committed, and the same with the defaults of new fields
         self._take(record)
 
     def restart(self, record: Record) -> None:
@@ -68,7 +70,7 @@ class Draft:
 
     def committed(self) -> None:
         """The store has it all."""
-        self.unsaved = False
+        self.unsaved = self.has_new_defaults = False
         self._looked.clear()
         if self.delivery is not None and self.reply is not None:
             self.delivery.reply = self.reply
@@ -88,13 +90,13 @@ class Draft:
 
     def load(self) -> None:
         """Read the state; a class or definition that does not work parks the workflow as it is."""
-        self._state: Workflow | None = None
+        self._stored: Stored | None = None
         self._tree: Tree | None = None
         self._broken: StateError | DefinitionError | None = None
         self.progress.error = self.progress.brief = None
         try:
-            self._state = self.codec.load(self.text)
-            self._tree = build(self._state)
+            self._restore()
+            self._tree = build(self.state)
         except (StateError, DefinitionError) as error:
             self._broken = error
             self.progress.error = text_of(error)
@@ -102,6 +104,16 @@ class Draft:
         else:
             _resolve_aliases(self.progress, self._tree)
             self.apply_look_request()
+
+    def _restore(self) -> None:
+        """Read the state; the defaults of its new fields are made once, whatever becomes of the commit."""
+        committed, completed = self._completed
+        text = completed if self.text == committed else self.text
+        self._stored = self.codec.restore(text)
+        if self._stored.text != self.text:
+            self._completed = (self.text, self._stored.text)
+            self.text = self._stored.text
+        self.has_new_defaults = self.has_new_defaults or self._stored.new
 
     @property
     def tree_if_any(self) -> Tree | None:
@@ -118,14 +130,14 @@ class Draft:
     @property
     def state_if_any(self) -> Workflow | None:
         """The state, or None when it can't be read."""
-        return self._state
+        return None if self._stored is None else self._stored.state
 
     @property
     def state(self) -> Workflow:
         """The current state."""
-        if self._state is None:
+        if self._stored is None:
             raise self._broken or StateError("the workflow has no state")
-        return self._state
+        return self._stored.state
 
     # -- where the threads are ------------------------------------------------------------------------
 
@@ -154,12 +166,12 @@ class Draft:
 
     def arrive(self, thread: Thread, start: Callable[[Tree], Node | None], since: int, now: float) -> None:
         """Take the changed state, and find where the thread goes; since: the version of the next commit."""
-        text, state = self.codec.store(self.state)
-        tree = build(state)
+        stored = self.codec.store(self.state, self._stored)
+        tree = build(stored.state)
         arrival, started, result = self._walk(tree, start(tree))
         if tree.shape is not self.tree.shape:
             _resolve_aliases(self.progress, tree)
-        self.text, self._state, self._tree = text, state, tree
+        self.text, self._stored, self._tree = stored.text, stored, tree
         for key, each in started:
             if each.at is not None:
                 several = len(tree.shape.threads.get(each.go, ())) > 1

@@ -51,8 +51,7 @@ def sample_state(cls: type[Workflow]) -> Workflow:
     That is the empty or the first one, an object of blank values, 1 January 2000, or None where the type
     allows that or nothing else is known.
     """
-    codec = codec_of(cls)
-    return codec.fill({name: _blank(annotation, ()) for name, annotation in codec.required().items()})
+    return codec_of(cls).sample(lambda annotation: _blank(annotation, ()))
 
 
 def _blank(annotation: Any, inside: tuple[Any, ...]) -> Any:

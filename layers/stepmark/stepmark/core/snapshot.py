@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from stepmark.core.positions import positions_of
 from stepmark.core.record import Progress
 from stepmark.core.shape import build
-from stepmark.core.state import codec_of
-from stepmark.core.values import read_or_none
+from stepmark.core.state import codec_of, stored_fields
 from stepmark.definition.statements import Wait
 from stepmark.errors import DefinitionError, StateError
 
@@ -73,7 +72,7 @@ class Snapshot:
             "workflow": self.workflow,
             "status": str(self.status),
             "waitingFor": self.waiting_for,
-            "state": read_or_none(self.stored_state),
+            "state": stored_fields(self.stored_state),
             "threads": {
                 name: {
                     "at": thread.at,
@@ -140,7 +139,7 @@ def read_snapshot(record: Record, cls: type[Workflow] | None) -> Snapshot:
         progress = Progress.from_json(record.progress)
     except StateError as error:
         progress = Progress(error=str(error), ends_at=record.ends_at)
-    state: Any = read_or_none(record.state)
+    state: Any = stored_fields(record.state)
     tree = None
     if cls is not None:
         with suppress(StateError, DefinitionError):

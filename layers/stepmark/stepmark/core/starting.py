@@ -34,4 +34,4 @@ def state_to_json(workflow: Workflow) -> str:
 
     size = len(state_to_json(Approval(user="ada")).encode())
     """
-    return codec_of(type(workflow)).store(workflow)[0]
+    return codec_of(type(workflow)).store(workflow).text

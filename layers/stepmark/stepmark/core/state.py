@@ -6,26 +6,51 @@ which goes on in the same process sees exactly what one that was picked up elsew
 
 from __future__ import annotations
 
-import dataclasses
-from copy import deepcopy
-from dataclasses import MISSING, is_dataclass
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from functools import cached_property, lru_cache, partial
-from types import MemberDescriptorType, NoneType
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict, get_type_hints
-from uuid import UUID
+from functools import cached_property, lru_cache
+from types import MemberDescriptorType
+from typing import TYPE_CHECKING, Any, NamedTuple, NotRequired, TypedDict
 
 from pydantic import BaseModel, PydanticSchemaGenerationError, TypeAdapter, ValidationError
-from pydantic_core import PydanticSerializationError, from_json
+from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaValidator, from_json, to_json
 
-from stepmark.core.values import MAX_DEPTH, nested_too_deep, too_deep
+from stepmark.core.changes import cached_properties, change_of
+from stepmark.core.fields import fields_of
+from stepmark.core.stored import (
+    UNSET,
+    Hidden,
+    at,
+    has_models,
+    hidden_in,
+    holds,
+    is_bent,
+    put_back,
+    same,
+    set_again,
+    unset_in,
+    with_more_keys,
+    without_checks,
+)
+from stepmark.core.values import MAX_DEPTH, nested_too_deep, read, too_deep
 from stepmark.errors import StateError, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping
 
     from stepmark.definition.workflow import Workflow
+
+
+class Stored(NamedTuple):
+    """A state as it is stored, and as it comes back.
+
+    beyond: what is stored under the names of fields that its class does not have. hidden: the same of objects
+    within the state. new: it has a default that was made now, and may be another one the next time.
+    """
+
+    text: str
+    state: Workflow
+    beyond: Mapping[str, Any] = {}
+    hidden: tuple[Hidden, ...] = ()
+    new: bool = False
 
 
 class Codec:
@@ -41,68 +66,29 @@ class Codec:
 
     def __init__(self, cls: type[Workflow]) -> None:
         self.cls = cls
-        self._required: tuple[str, ...] = ()
-        self._defaults: dict[str, Callable[[], Any]] = {}
-        annotations = self._model_fields(cls) if issubclass(cls, BaseModel) else self._dataclass_fields(cls)
+        self._described = fields_of(cls)
+        annotations = self._described.annotations
         self.fields = tuple(annotations)
         self._names = frozenset(annotations)
-        self._annotations = annotations
         try:
             # TypedDict's functional form takes names that are known only here
             shape = TypedDict(cls.__name__, {k: NotRequired[v] for k, v in annotations.items()})  # type: ignore[misc]
             self._adapter: TypeAdapter[Any] = TypeAdapter(shape)
         except PydanticSchemaGenerationError as error:
             raise StateError(self._unsupported(annotations, error)) from error
+        schema = with_more_keys(self._adapter.core_schema)
+        self._schema = schema
+        self._validator, self._serializer = SchemaValidator(schema), SchemaSerializer(schema)
+        self._own = issubclass(cls, BaseModel)
+        self._models = self._own or has_models(schema)
         self._slots = any(isinstance(getattr(cls, name, None), MemberDescriptorType) for name in self.fields)
-        self._cached = _cached_properties(cls)
+        self._cached = cached_properties(cls)
 
-    def _dataclass_fields(self, cls: type[Workflow]) -> dict[str, Any]:
-        if "__dataclass_params__" not in cls.__dict__:
-            raise StateError(
-                f"{cls.__qualname__} must be a dataclass or a pydantic model: put @dataclass above it"
-            )
-        hints = self._hints(cls)
-        fields = dataclasses.fields(cls)  # type: ignore[arg-type] # it is one: checked above
-        for field in fields:
-            if field.default_factory is not MISSING:
-                self._defaults[field.name] = field.default_factory
-            elif field.default is not MISSING:
-                self._defaults[field.name] = partial(deepcopy, field.default)
-        names = [field.name for field in fields]
-        self._required = tuple(name for name in names if name not in self._defaults)
-        return {name: hints[name] for name in names}
-
-    def _model_fields(self, cls: type[BaseModel]) -> dict[str, Any]:
-        if cls.__private_attributes__:
-            name = next(iter(cls.__private_attributes__))
-            raise StateError(
-                f"{name!r} of {cls.__qualname__} is a private attribute, which is not stored: "
-                "declare a field, or a cached_property for what can be made again"
-            )
-        if cls.model_config.get("extra") == "allow":
-            raise StateError(
-                f"{cls.__qualname__} allows extra fields, which would not be stored: declare them"
-            )
-        annotations: dict[str, Any] = {}
-        for name, field in cls.model_fields.items():
-            annotation: Any = field.annotation
-            for metadata in field.metadata:
-                annotation = Annotated[annotation, metadata]
-            annotations[name] = annotation
-            if field.default_factory is not None:
-                self._defaults[name] = partial(
-                    field.get_default, call_default_factory=True, validated_data={}
-                )
-            elif not field.is_required():
-                self._defaults[name] = partial(deepcopy, field.default)
-        self._required = tuple(name for name in annotations if name not in self._defaults)
-        return annotations
-
-    def _hints(self, cls: type[Workflow]) -> dict[str, Any]:
-        try:
-            return get_type_hints(cls, include_extras=True)
-        except NameError as error:
-            raise StateError(f"an annotation of {cls.__qualname__} can't be resolved: {error}") from error
+    @cached_property
+    def _lenient(self) -> SchemaValidator:
+        """Reads what was stored before, whatever the validators say of it now."""
+        # those that models have made for themselves would be taken instead
+        return SchemaValidator(without_checks(self._schema), _use_prebuilt=False)
 
     def _unsupported(self, annotations: dict[str, Any], error: Exception) -> str:
         for name, annotation in annotations.items():
@@ -129,74 +115,185 @@ class Codec:
         except AttributeError as error:
             raise StateError(f"field {error.name!r} of {self.cls.__qualname__} has no value") from error
 
+    # -- writing --------------------------------------------------------------------------------------
+
     def dump(self, state: Workflow) -> str:
-        """The state as JSON, without the check that it can be read back."""
+        """The fields of a state as JSON, without the check that they can be read back."""
         return self._dump(self.values(state))
 
-    def load(self, text: str) -> Workflow:
-        """The state from JSON; new fields get their defaults, fields that no longer exist are left out."""
-        return self._make(self._load(text))
+    def store(self, state: Workflow, before: Stored | None = None) -> Stored:
+        """The state as JSON and as it comes back; a StateError names a field that does not survive.
 
-    def store(self, state: Workflow) -> tuple[str, Workflow]:
-        """The state as JSON and as it comes back; a StateError names a field that does not survive."""
-        before = self.values(state)
-        text = self._dump(before)
+        before: as it was stored the last time. What the class does not know of that is kept, and values that
+        were stored then are not checked by validators again.
+        """
+        values = self.values(state)
+        text = self._dump(values)
         if text.count("[") + text.count("{") > MAX_DEPTH and too_deep(text):  # few have so many at all
-            raise StateError(self._culprit(before, None))
-        after = self._load(text)
+            raise StateError(self._culprit(values, None))
+        after = self._validated(text, before)
         for name in self.fields:
-            change = _change(before[name], after[name])
+            change = change_of(values[name], after[name])
             if change is not None:
                 raise StateError(f"field {name!r} of {self.cls.__qualname__} can't be stored: {change}")
-        return text, self._make(after)
+        unset = unset_in(values, self._set_in(state)) if self._models else []
+        made = self._make(after, unset)
+        if unset:
+            self._check_unset(unset, made)
+        if before is None or not (before.beyond or before.hidden):
+            return Stored(_with(text, unset), made)
+        if not before.hidden:
+            return Stored(_with(text, unset, before.beyond), made, before.beyond)
+        raw = from_json(text)
+        put_back(raw, values, before.hidden)
+        text, hidden = to_json(raw).decode(), self._hidden(raw, after)
+        return Stored(_with(text, unset, before.beyond), made, before.beyond, hidden)
+
+    def _hidden(self, raw: dict[str, Any], values: dict[str, Any]) -> tuple[Hidden, ...]:
+        return tuple(
+            each
+            for name in self.fields
+            if name in raw
+            for each in hidden_in(raw[name], values[name], (name,))
+        )
+
+    def _set_in(self, state: Any) -> set[str] | None:
+        return state.model_fields_set if self._own else None
+
+    def _check_unset(self, unset: list[list[Any]], made: Workflow) -> None:
+        """In a set, a model is found again by its text alone."""
+        found = unset_in(self.values(made), self._set_in(made))
+        for path, names in unset:
+            if [path, names] not in found:
+                where = path[0] if path else names[0]
+                raise StateError(
+                    f"field {where!r} of {self.cls.__qualname__} can't be stored: "
+                    "it would be lost which fields of a model were set"
+                )
 
     def _dump(self, values: dict[str, Any]) -> str:
         try:
-            return self._adapter.dump_json(values, warnings="error", round_trip=True).decode()
+            return self._to_json(values).decode()
         except (PydanticSerializationError, ValueError, RecursionError) as error:
             raise StateError(self._culprit(values, error)) from error
 
-    def _load(self, text: str) -> dict[str, Any]:
+    def _to_json(self, values: dict[str, Any]) -> bytes:
+        return self._serializer.to_json(values, warnings="error", round_trip=True, by_alias=False)
+
+    # -- reading --------------------------------------------------------------------------------------
+
+    def load(self, text: str) -> Workflow:
+        """The state from JSON; new fields get their defaults, fields that no longer exist are left out."""
+        return self.restore(text).state
+
+    def restore(self, text: str) -> Stored:
+        """The same, and what is stored of it now: with the defaults of new fields, at every depth.
+
+        A StateError names a field whose value the class would make another of.
+        """
+        values = self._validated(text, None, stored=True)
+        beyond = {name: values.pop(name) for name in [*values] if name not in self._names}
+        unset = _marks(beyond.pop(UNSET, []))
+        missing = [name for name in self.fields if name not in values]
+        for name in missing:
+            values[name] = self._described.default(name)
+        values = {name: values[name] for name in self.fields}
+        if self._own and missing:
+            unset = [mark for mark in unset if mark[0]] + [[[], [*_of_own(unset), *missing]]]
+        again = self._dump(values)
+        if missing:
+            values = self._settled(values, missing, again)
+        made = self._make(values, unset)
+        if _with(again, unset, beyond) == text:
+            return Stored(text, made, beyond)
+        raw, now = read(text), from_json(again)
+        self._check_bent(raw, now, values)
+        hidden = self._hidden(raw, values)
+        if hidden:
+            put_back(now, values, hidden)
+            again = to_json(now).decode()
+        constant = self._described.constants
+        new = any(not same(raw[name], now[name]) if name in raw else name not in constant for name in now)
+        return Stored(_with(again, unset, beyond), made, beyond, hidden, new)
+
+    def _check_bent(self, raw: dict[str, Any], now: dict[str, Any], values: dict[str, Any]) -> None:
+        for name in self.fields:
+            if name in raw and not same(raw[name], now[name]) and is_bent(raw[name], values[name]):
+                raise StateError(
+                    f"field {name!r} of {self.cls.__qualname__} can't be restored: "
+                    "its type would make another value of what is stored"
+                )
+
+    def _settled(self, values: dict[str, Any], missing: Iterable[str], text: str) -> dict[str, Any]:
+        """The values with new defaults as they will come back; a StateError if these don't."""
+        after = self._validated(text, None, stored=True)
+        for name in missing:
+            change = change_of(values[name], after[name])
+            if change is not None:
+                raise StateError(f"the default of field {name!r} of {self.cls.__qualname__}: {change}")
+        return after
+
+    def _validated(self, text: str, before: Stored | None, *, stored: bool = False) -> dict[str, Any]:
+        """The values of JSON text: as strictly as a payload is read, unless they were stored before."""
         try:
-            values: dict[str, Any] = self._adapter.validate_json(text, by_alias=False, by_name=True)
+            return _values_of(self._validator, text)
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_input=False)[0]
-            name = self.cls.__qualname__
-            if not fault["loc"]:  # it is no JSON, or has an integer of thousands of digits
-                message = f"the state of {name} can't be restored: {fault['msg']}"
-                raise StateError(message, brief=f"the state of {name} can't be restored") from error
-            where = ".".join(map(str, fault["loc"]))
-            message = f"field {where!r} of {name} can't be restored: {fault['msg']}"
-            # the rest of the place may be a key of the data
-            raise StateError(
-                message, brief=f"field {fault['loc'][0]!r} of {name} can't be restored"
-            ) from error
+            return self._validated_before(text, before, error, stored=stored)
         except Exception as error:  # a validator of the user's may raise anything
-            brief = f"the state of {self.cls.__qualname__} can't be restored: {type(error).__name__}"
-            raise StateError(f"{brief}: {text_of(error)}", brief=brief) from error
-        if len(values) != len(self.fields):
-            for name, default in self._defaults.items():
-                if name not in values:
-                    values[name] = default()
-            for name in self._required:
-                if name not in values:
-                    raise StateError(
-                        f"field {name!r} of {self.cls.__qualname__} has no stored value: give it a default"
-                    )
-        return values
+            raise self._raised(text, error) from error
+
+    def _validated_before(
+        self, text: str, before: Stored | None, error: ValidationError, *, stored: bool
+    ) -> dict[str, Any]:
+        faults = error.errors(include_url=False, include_input=False)
+        if not all(fault["loc"] for fault in faults):  # no JSON, or an integer of thousands of digits
+            raise self._unreadable(faults[0]) from error
+        raw = read(text)
+        wrong = {str(fault["loc"][0]) for fault in faults}
+        for validator, strict in ((self._validator, False), (self._lenient, True), (self._lenient, False)):
+            if validator is self._lenient and not (stored or _were_stored(faults, raw, before)):
+                break
+            try:
+                values = _values_of(validator, text, strict=strict)
+                now = from_json(self._to_json({name: values[name] for name in wrong}))
+            except Exception:  # noqa: BLE001, S112 - the first error says what is wrong
+                continue
+            # a type that writes its values in another way than it reads them may be read less strictly
+            if all(same(raw[name], now[name]) for name in wrong):
+                return values
+        raise self._unreadable(faults[0]) from error
+
+    def _unreadable(self, fault: Any) -> StateError:
+        name = self.cls.__qualname__
+        if not fault["loc"]:
+            message = f"the state of {name} can't be restored: {fault['msg']}"
+            return StateError(message, brief=f"the state of {name} can't be restored")
+        where = ".".join(map(str, fault["loc"]))
+        message = f"field {where!r} of {name} can't be restored: {fault['msg']}"
+        # the rest of the place may be a key of the data
+        return StateError(message, brief=f"field {fault['loc'][0]!r} of {name} can't be restored")
+
+    def _raised(self, text: str, error: Exception) -> StateError:
+        """A function of the user's has raised, while what is stored was read."""
+        brief = f"the state of {self.cls.__qualname__} can't be restored: {type(error).__name__}"
+        for name, value in read(text).items():
+            try:
+                self._validator.validate_json(to_json({name: value}), strict=True, by_name=True)
+            except ValidationError:
+                continue
+            except Exception:  # noqa: BLE001 - the user's function may raise anything
+                return StateError(f"{brief} at field {name!r}: {text_of(error)}", brief=brief)
+        return StateError(f"{brief}: {text_of(error)}", brief=brief)
+
+    # -- states ---------------------------------------------------------------------------------------
 
     def schema(self) -> dict[str, Any]:
         """The JSON Schema of what is stored."""
         return self._adapter.json_schema()
 
-    def required(self) -> dict[str, Any]:
-        """The annotations of the fields without a default."""
-        return {name: self._annotations[name] for name in self._required}
-
-    def fill(self, values: dict[str, Any]) -> Workflow:
-        """A state of these values, and the defaults of all other fields."""
-        defaults = {name: default() for name, default in self._defaults.items()}
-        return self._make(defaults | values)
+    def sample(self, blank: Callable[[Any], Any]) -> Workflow:
+        """A state of every default, and of blank values of the types of fields that have none."""
+        return self._make(self._described.sample(blank), [])
 
     def changed(self, before: str, after: str) -> str | None:
         """The name of the first field that differs between two dumps."""
@@ -205,10 +302,11 @@ class Codec:
         old, new = from_json(before), from_json(after)
         return next((name for name in self.fields if old.get(name) != new.get(name)), None)
 
-    def _make(self, values: dict[str, Any]) -> Workflow:
+    def _make(self, values: dict[str, Any], unset: list[list[Any]]) -> Workflow:
         cls: Any = self.cls
-        if issubclass(cls, BaseModel):
-            model: Workflow = cls.model_construct(**values)
+        own = set_again(values, unset) if unset else None
+        if self._own:
+            model: Workflow = cls.model_construct(_fields_set=own, **values)
             return model
         state: Workflow = object.__new__(cls)
         if self._slots:
@@ -222,8 +320,7 @@ class Codec:
         for name, value in values.items():
             reason = None
             try:
-                text = self._adapter.dump_json({name: value}, warnings="error", round_trip=True).decode()
-                if too_deep(text):
+                if too_deep(self._to_json({name: value}).decode()):
                     reason = _TOO_DEEP
             except (PydanticSerializationError, ValueError, RecursionError):
                 reason = f"it holds a {type(value).__name__} that does not fit its annotation"
@@ -245,106 +342,48 @@ def codec_of(cls: type[Workflow]) -> Codec:
     return Codec(cls)
 
 
-# equal values of one of these types are the same
-_PLAIN = frozenset({str, int, float, bool, NoneType, bytes, Decimal, date, timedelta, UUID})
-_OTHER = "it comes back changed: annotate it with what it holds"
+def _values_of(validator: SchemaValidator, text: str, *, strict: bool = True) -> dict[str, Any]:
+    values: dict[str, Any] = validator.validate_json(text, strict=strict, by_alias=False, by_name=True)
+    return values
 
 
-def _change(before: Any, after: Any) -> str | None:
-    """What is not as it was in a value that came back from JSON, or None; to be equal is not enough."""
-    kind = type(before)
-    if kind is type(after):
-        found = before != after if kind in _PLAIN else _change_within(before, after)
-        return _OTHER if found is True else found or None
-    if isinstance(before, datetime | time) and isinstance(after, datetime | time):  # tests make subclasses
-        return _change_of_time(before, after)
-    if kind is int and type(after) is float and before == after:
+def _were_stored(faults: list[Any], raw: Any, before: Stored | None) -> bool:
+    """Whether all that validators refuse was stored before, wherever it is now."""
+    if before is None:
+        return False
+    old = from_json(before.text)
+    return all(holds(old.get(fault["loc"][0]), _refused(raw, fault["loc"])) for fault in faults)
+
+
+def _refused(raw: Any, place: tuple[str | int, ...]) -> Any:
+    """The value at a place, or the innermost around it: a place may have more steps than what is stored."""
+    found = (at(raw, place[:length]) for length in range(len(place), 1, -1))
+    return next((value for value in found if value is not None), raw[place[0]])
+
+
+def _with(text: str, unset: list[list[Any]], beyond: Mapping[str, Any] = {}) -> str:
+    """What is stored: the fields, then what is not of the class, then which fields of models were set."""
+    more = {**beyond, UNSET: unset} if unset else beyond
+    if not more:
+        return text
+    comma = "" if text == "{}" else ","
+    return f"{text[:-1]}{comma}{to_json(more).decode()[1:]}"
+
+
+def _marks(stored: Any) -> list[list[Any]]:
+    return stored if isinstance(stored, list) else []
+
+
+def _of_own(unset: list[list[Any]]) -> list[str]:
+    return next((names for path, names in unset if not path), [])
+
+
+def stored_fields(text: str) -> Any:
+    """What is stored of a state, as far as it is JSON, without what is kept beside its fields."""
+    try:
+        raw = read(text)
+    except ValueError:
         return None
-    return f"a {kind.__name__} comes back as a {type(after).__name__}: annotate it with what it holds"
-
-
-def _change_within(before: Any, after: Any) -> str | bool | None:
-    """What has changed, or True for something, in two values of one type."""
-    match before:
-        case _ if is_dataclass(before):
-            return _change_of_fields(before, after)
-        case datetime() | time():
-            return _change_of_time(before, after)
-        case dict():  # a TypedDict comes back in its own order
-            same_keys = before.keys() == after.keys() and set(map(type, before)) == set(map(type, after))
-            return not same_keys or _first_change(list(before.values()), [after[key] for key in before])
-        case list() | tuple():
-            return _first_change(before, after)
-        case BaseModel():
-            return _change_of_fields(before, after)
-        case _:
-            return bool(before != after)
-
-
-def _first_change(before: Sequence[Any], after: Sequence[Any]) -> str | None:
-    if _all_plain(before, after):
-        return None if before == after else _OTHER
-    if len(before) != len(after):
-        return _OTHER
-    return next((change for change in map(_change, before, after) if change is not None), None)
-
-
-def _all_plain(before: Iterable[Any], after: Iterable[Any]) -> bool:
-    """Whether a comparison of all at once will do; long lists are mostly such."""
-    kinds = set(map(type, before))
-    return len(kinds) <= 1 and kinds <= _PLAIN and kinds == set(map(type, after))
-
-
-def _change_of_fields(before: Any, after: Any) -> str | None:
-    private = "__pydantic_private__"
-    if getattr(before, private, None) != getattr(after, private, None):
-        return "its private attributes would be lost"
-    extra = "__pydantic_extra__"
-    if _change(getattr(before, extra, None), getattr(after, extra, None)) is not None:
-        return "what it holds beyond its fields comes back changed"
-    own, other = getattr(before, "__dict__", {}), getattr(after, "__dict__", {})
-    if own and own == other:  # of fields of plain types alone: no look at each
-        kinds = list(map(type, own.values()))
-        if _PLAIN.issuperset(kinds) and kinds == list(map(type, other.values())):
-            return None
-    names, caches = _attributes(before.__class__)
-    for name in own:
-        if name not in names and name not in caches:
-            return f"its {name!r} is no field, and would be lost"
-    for name in names:
-        change = _change(getattr(before, name, MISSING), getattr(after, name, MISSING))
-        if change is not None:
-            described = getattr(before, "__dataclass_fields__", {}).get(name)
-            not_taken = described is not None and not described.init
-            return f"its {name!r}: {'a field with init=False is not stored' if not_taken else change}"
-    return None
-
-
-@lru_cache(maxsize=1024)
-def _attributes(cls: Any) -> tuple[dict[str, None], frozenset[str]]:
-    """The names of a nested class's fields, in order, and those under which it caches properties."""
-    names = (
-        cls.model_fields if issubclass(cls, BaseModel) else [each.name for each in dataclasses.fields(cls)]
-    )
-    return dict.fromkeys(names), _cached_properties(cls)
-
-
-def _cached_properties(cls: type) -> frozenset[str]:
-    return frozenset(
-        name
-        for base in cls.__mro__
-        for name, value in vars(base).items()
-        if isinstance(value, cached_property)
-    )
-
-
-def _change_of_time(before: datetime | time, after: datetime | time) -> str | None:
-    zone = before.tzinfo
-    if zone is not None and zone.utcoffset(None) is None:
-        return (
-            f"of the time zone {zone} only the offset would come back: "
-            "store the time in UTC, and the zone in a field of its own"
-        )
-    if before != after or before.fold != after.fold or (zone is None) != (after.tzinfo is None):
-        return _OTHER
-    return None
+    if isinstance(raw, dict):
+        raw.pop(UNSET, None)
+    return raw

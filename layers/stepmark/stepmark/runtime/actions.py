@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from stepmark.core.delivery import Output
 from stepmark.core.draft import refuse_change
 from stepmark.core.failures import note_failure
+from stepmark.core.keys import key_of
 from stepmark.core.payloads import decode_payload, payload_of
 from stepmark.core.planning import handler_of
 from stepmark.core.record import Event, Thread, Trouble
@@ -162,7 +163,7 @@ class Actions:
         thread: Thread | Teardown,
         name: str,
         trouble: Trouble,
-        purpose: str = "",
+        purpose: tuple[str, ...] = (),
         activity: Activity | None = None,
     ) -> StepContext:
         """What a step or handler is told about itself.
@@ -177,7 +178,7 @@ class Actions:
             thread.place.id,
             name,
             trouble.attempt + 1,
-            f"{workflow_id}/{key}/{thread.since}{purpose}",
+            key_of(workflow_id, key, thread.since, *purpose),
             activity or Activity(self._runtime.store, self._draft.outbox),
         )
 
@@ -261,8 +262,7 @@ class Actions:
         payload = self._decoded(handler, event, on.name)
         if handler is None:
             return None
-        purpose = f"/{event.event_id}" if event.event_id else ""
-        context = self._context(thread, on.name, event.trouble, f"/{event.event}{purpose}")
+        context = self._context(thread, on.name, event.trouble, (event.event, event.event_id))
         function = partial(handler, *payload) if not isinstance(handler, Handler) else None
         if function is None:
             awaited = thread.awaited.get(on.name)
@@ -288,7 +288,7 @@ class Actions:
         handler: Handler = draft.tree[on].handler
         draft.begin_setup(thread, on.name)
         draft.turn(thread.key)
-        purpose = f"/{awaited.named or on.name}/setup"
+        purpose = (awaited.named or on.name, "", "setup")
         context = self._context(thread, on.name, awaited.trouble, purpose)
         function = partial(handler.setup, _request(context, self._draft.state, None))
         awaited.data = self._call_read_only_as_json(function, context)
@@ -297,7 +297,7 @@ class Actions:
     def _tear_down(self, teardown: Teardown) -> None:
         """Run one teardown; it has left its thread behind and is retried on its own."""
         handler, what = handler_of(self._draft.tree, teardown), teardown.event
-        context = self._context(teardown, what, teardown.trouble, f"/{what}/teardown")
+        context = self._context(teardown, what, teardown.trouble, (what, "", "teardown"))
         request = _request(context, self._draft.state, teardown.data)
         self._call_read_only_as_json(partial(handler.teardown, request, teardown.handled), context)
         self._draft.progress.teardowns.remove(teardown)
@@ -332,7 +332,8 @@ class Actions:
                 self._look(thread, on, handler, awaited)
 
     def _look(self, thread: Thread, on: Node, handler: Observation, awaited: Awaited) -> None:
-        context = self._context(thread, on.name, awaited.trouble, f"/{awaited.named or on.name}/look")
+        purpose = (awaited.named or on.name, "", "look")
+        context = self._context(thread, on.name, awaited.trouble, purpose)
         found = self._call_read_only(
             partial(handler.look, _request(context, self._draft.state, None)), context
         )

@@ -69,8 +69,15 @@ os.register_at_fork(after_in_child=_forget_loop)
 
 
 def call(function: Callable[[], Any], context: StepContext) -> Any:
-    """Call it here and return its result, awaited if need be; `current()` is the context meanwhile."""
-    token = _current.set(context)
+    """Call it here and return its result, awaited if need be; `current()` is the context meanwhile.
+
+    What it sets of the caller's context variables is seen by itself alone, and by what it calls.
+    """
+    return copy_context().run(_call, function, context)
+
+
+def _call(function: Callable[[], Any], context: StepContext) -> Any:
+    _current.set(context)
     try:
         result = _called(function())
         if inspect.isawaitable(result):
@@ -79,8 +86,6 @@ def call(function: Callable[[], Any], context: StepContext) -> Any:
         raise error.__cause__ or error from None
     else:
         return result
-    finally:
-        _current.reset(token)
 
 
 def _called[R](result: R) -> R:

@@ -222,7 +222,7 @@ class Engine(_Sessions):
         cls = type(workflow)
         name = cls.__workflow_name__
         self._class_of(name)
-        text, _ = codec_of(cls).store(workflow)
+        text = codec_of(cls).store(workflow).text
         end = None if ends_at is None else float(ends_at)
         progress = Progress(threads={MAIN: Thread(MAIN, Place(""))}, ends_at=end).to_json()
         empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepmark.core.check import Problem, problem_at
+from stepmark.core.check import problems_of
 from stepmark.core.positions import LivePosition, positions_of
 from stepmark.core.record import Progress
-from stepmark.core.shape import build
-from stepmark.core.state import codec_of
-from stepmark.errors import DefinitionError, StateError, text_of
+from stepmark.errors import StateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stepmark.core.check import Problem
     from stepmark.core.record import Record
     from stepmark.definition.workflow import Workflow
     from stepmark.stores.protocol import Store
@@ -25,19 +24,11 @@ def check_store(cls: type[Workflow], store: Store) -> list[Problem]:
     A state that the new class can't read, a definition() that raises on it, and a record that nobody can
     read are problems too.
     """
-    codec = codec_of(cls)
-    problems: list[Problem] = []
-    for record in store.live(cls.__workflow_name__):
-        try:
-            tree = build(codec.load(record.state))
-            found = [problem_at(tree, position) for position in _positions(record)]
-        except (StateError, DefinitionError) as error:
-            problems.append(Problem(record.workflow_id, text_of(error)))
-        except Exception as error:  # noqa: BLE001 - one workflow must not hide what is wrong with the others
-            problems.append(Problem(record.workflow_id, f"{type(error).__name__}: {text_of(error)}"))
-        else:
-            problems += [problem for problem in found if problem is not None]
-    return problems
+    return [
+        problem
+        for record in store.live(cls.__workflow_name__)
+        for problem in problems_of(cls, record.workflow_id, record.state, _positions(record))
+    ]
 
 
 def live_positions(store: Store, workflow: str | None = None) -> Iterator[LivePosition]:

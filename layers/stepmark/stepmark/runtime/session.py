@@ -18,9 +18,8 @@ from stepmark.core.failures import is_failure
 from stepmark.core.planning import due_at, is_over, next_work, status_of, times_ahead, works_of_threads
 from stepmark.core.record import Event, Status, Trouble
 from stepmark.core.snapshot import snapshot_of
-from stepmark.core.state import codec_of
+from stepmark.core.state import codec_of, stored_fields
 from stepmark.core.tree import first_of
-from stepmark.core.values import read_or_none
 from stepmark.core.work import (
     Deliver,
     End,
@@ -183,7 +182,7 @@ class Session:
     def claim(self) -> None:
         """Become the one who runs the workflow, or raise VersionConflict."""
         progress, now = self.draft.progress, self.clock.now()
-        if self.ledger.record.lease_owner is not None:  # who had it has never given it back
+        if self.ledger.record.lease_owner is not None and not self.ledger.held:  # who had it has died
             progress.crashes += 1
             if progress.crashes > MAX_CRASHES:  # a step that takes its process down would do so for ever
                 self.draft.park_crashing(works_of_threads(*self._situation(now)))
@@ -196,7 +195,8 @@ class Session:
         while True:
             work, self._planned = self._planned or self._next(self.clock.now()), None
             if work is not None:
-                if (work.needs_lease or self.contended) and not self.ledger.held:
+                new = self.draft.has_new_defaults  # to be written before anybody sees them
+                if new or ((work.needs_lease or self.contended) and not self.ledger.held):
                     self.claim()
                 elif self.ledger.spins(self.draft.progress) and not isinstance(work, End):
                     works = works_of_threads(*self._situation(self.clock.now()))
@@ -368,7 +368,7 @@ def _is_under_way(work: Work) -> bool:
 def snapshot_after(session: Session) -> Snapshot:
     """The workflow as last committed by a session that has come to its end."""
     draft = session.draft
-    state = read_or_none(draft.text) if draft.state_if_any is None else draft.state_if_any
+    state = stored_fields(draft.text) if draft.state_if_any is None else draft.state_if_any
     return snapshot_of(session.ledger.record, draft.progress, state, draft.tree_if_any)
 
 
