@@ -1,4 +1,4 @@
-"""Values that come back as something that is equal to them, or nearly so: kept, or an error naming the field."""
+"""Values that come back as what is equal to them, or nearly so: kept, or an error that names the field."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import IntEnum, StrEnum
-from typing import Annotated, Any, NamedTuple, Optional, TypedDict
+from types import new_class
+from typing import Annotated, Any, NamedTuple, TypedDict
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -64,9 +65,9 @@ def workflow(annotation: Any, value: Any) -> type[Workflow]:
             Step("s", lambda: setattr(self, "x", value), retry=Retry(attempts=1)), Wait("w", On("go", None))
         )
 
-    body = {"__annotations__": {"x": Optional[annotation]}, "__module__": __name__, "definition": definition}
+    body = {"__annotations__": {"x": annotation | None}, "__module__": __name__, "definition": definition}
     body["x"] = None
-    return dataclass(type(Workflow)("Holder", (Workflow,), body))
+    return dataclass(new_class("Holder", (Workflow,), exec_body=lambda made: made.update(body)))
 
 
 REFUSED: list[tuple[Any, Any]] = [

@@ -199,3 +199,49 @@ def test_another_program_finds_its_modules_where_it_did(folder: Path) -> None:
     assert run(folder, "-m", "program", "-m", "stepmark").stdout == "True\n"
     assert run(folder, "program.py", "-m", "stepmark").stdout == "True\n"
     assert re.fullmatch(r"stepmark \S+\n", run(folder, "-m", "stepmark", "--version").stdout)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+@pytest.mark.parametrize("command", ["list", "show", "check", "diagram"])
+def test_a_terminal_may_lack_letters(store: str, command: str, encoding: str, tmp_path: Path) -> None:
+    engine = Engine([Polyglot], store=SqliteStore("w.db"))
+    engine.start(Polyglot(), workflow_id="日本")
+    given = {
+        "list": ("list", "--store", store),
+        "show": ("show", "--store", store, "日本", "polyglot:Polyglot"),
+        "check": ("check", "--store", store, "--all", "polyglot:Fewer"),
+        "diagram": ("diagram", "polyglot:Polyglot"),
+    }[command]
+    output = (tmp_path / "output").open("w+", encoding=encoding, newline="")
+    with pytest.MonkeyPatch.context() as patch, output:
+        patch.setitem(sys.modules, "polyglot", sys.modules[Polyglot.__module__])
+        patch.setattr(sys, "stdout", output)
+        assert main(given) == (1 if command == "check" else 0)
+    text = (tmp_path / "output").read_text(encoding=encoding)
+    if command == "show":
+        assert json.loads(text)["state"]["text"] == "é 日本 🎉"
+        assert ("日本" in text) is (encoding == "utf-8")
+        assert ("é" in text) is (encoding != "ascii")
+    else:
+        assert ("warten 日本" in text) is (encoding == "utf-8")
+        assert ("warten \\u65e5\\u672c" in text) is (encoding != "utf-8")
+
+
+@dataclass
+class Polyglot(Workflow, name="polyglot"):
+    """Its words are of several languages."""
+
+    text: str = "é 日本 🎉"
+
+    def definition(self) -> Section:
+        return Section(Wait("warten 日本", On("go", None)))
+
+
+@dataclass
+class Fewer(Workflow, name="polyglot"):
+    """The same without them."""
+
+    text: str = ""
+
+    def definition(self) -> Section:
+        return Section(Wait("wait", On("go", None)))

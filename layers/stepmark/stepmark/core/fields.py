@@ -102,11 +102,9 @@ def _hints(cls: type[Workflow]) -> dict[str, Any]:
     except NameError as error:
         raise StateError(f"an annotation of {cls.__qualname__} can't be resolved: {error}") from error
     given = arguments_of(cls)
-    for base in reversed(cls.__mro__):
-        for name in vars(base).get("__annotations__", ()):
-            if name in hints and given.get(base):
-                owner = next(each for each in cls.__mro__ if name in vars(each).get("__annotations__", ()))
-                hints[name] = with_arguments(hints[name], given.get(owner, {}))
+    for name, hint in hints.items():
+        owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", ()))
+        hints[name] = with_arguments(hint, given.get(owner, {}))
     return hints
 
 

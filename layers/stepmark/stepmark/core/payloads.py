@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import takewhile
 from types import FunctionType, MethodType, SimpleNamespace
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator
 
+from stepmark.core.generics import arguments_of, with_arguments
+from stepmark.core.schemas import with_all_names
 from stepmark.definition.handlers import Handler, Timeout
 from stepmark.definition.retry import Retry
 from stepmark.errors import DefinitionError, PayloadRefused
@@ -35,7 +39,8 @@ class Decoded(NamedTuple):
 def payload_of(handler: object) -> Wanted | None:
     """What a handler (of On) wants as its payload, or None when it takes none."""
     if type(handler) is MethodType and not getattr(handler.__func__, "__closure__", None):  # most are
-        return _parameter(handler.__func__, 1, frozenset())
+        method = handler.__func__
+        return _in_class(_parameter(method, 1, frozenset()), method, type(handler.__self__))
     if handler is None or isinstance(handler, Timeout):
         return None
     if isinstance(handler, Handler):
@@ -48,11 +53,12 @@ def payload_of(handler: object) -> Wanted | None:
         FunctionType,
     ):
         function = MethodType(type(function).__call__, function)
+    owner: type = object
     if isinstance(function, MethodType):
-        given, function = given + 1, function.__func__
+        given, owner, function = given + 1, type(function.__self__), function.__func__
     # a closure is made anew with every tree, and holds a state: to keep it would fill the memory
     find = _parameter.__wrapped__ if getattr(function, "__closure__", None) else _parameter
-    return find(function, given, named)
+    return _in_class(find(function, given, named), function, owner)
 
 
 @lru_cache(maxsize=4096)
@@ -60,7 +66,21 @@ def _handled_by(cls: type[Handler]) -> Wanted:
     found = _parameter.__wrapped__(cls.handle, 2, frozenset())
     if found is None:
         raise DefinitionError(f"{cls.__qualname__}.handle must take a request and a payload")
-    return found
+    return _in_class(found, cls.handle, cls) or found
+
+
+def _in_class(wanted: Wanted | None, function: Any, cls: type) -> Wanted | None:
+    """The same, where the method is one of a generic base: with what its type parameters stand for."""
+    annotation: Any = None if wanted is None else wanted.annotation
+    if wanted is None or not (isinstance(annotation, TypeVar) or getattr(annotation, "__parameters__", None)):
+        return wanted
+    return _with_arguments(wanted, function, cls)
+
+
+@lru_cache(maxsize=4096)
+def _with_arguments(wanted: Wanted, function: Callable[..., object], cls: type) -> Wanted:
+    owner = next((base for base in cls.__mro__ if vars(base).get(function.__name__) is function), cls)
+    return wanted._replace(annotation=with_arguments(wanted.annotation, arguments_of(cls).get(owner, {})))
 
 
 @lru_cache(maxsize=4096)
@@ -110,6 +130,17 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
         raise DefinitionError(f"a payload can't be checked against {annotation!r}: {error}") from error
 
 
+def _as_written(annotation: Any, payload: str) -> Any:
+    """The same by each name that a field is written by: its alias for that, or its own name."""
+    return _reader(annotation).validate_json(payload, strict=True, by_alias=True, by_name=True)
+
+
+@lru_cache(maxsize=4096)
+def _reader(annotation: Any) -> SchemaValidator:
+    # those that models have made for themselves would be taken instead
+    return SchemaValidator(with_all_names(_adapter(annotation).core_schema), _use_prebuilt=False)
+
+
 def check_handler(handler: object, event: str) -> None:
     """Raise DefinitionError when it can't be an event's handler, or its annotation is of no use."""
     if handler is None or isinstance(handler, Timeout):
@@ -145,6 +176,8 @@ def decode_payload(handler: object, payload: str, event: str) -> Decoded:
     try:
         return Decoded(wanted, (_adapter(wanted.annotation).validate_json(payload, strict=True),))
     except ValidationError as error:
+        with suppress(ValidationError):  # what an object of that type is written as is read as one
+            return Decoded(wanted, (_as_written(wanted.annotation, payload),))
         message = f"the payload does not fit event {event!r}"
         faults, brief = faults_of(error)
         raise PayloadRefused(f"{message}: {faults}", brief=f"{message}: {brief}") from error

@@ -15,11 +15,11 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaVa
 
 from stepmark.core.changes import cached_properties, change_of
 from stepmark.core.fields import fields_of
+from stepmark.core.schemas import has_models, with_more_keys, without_checks
 from stepmark.core.stored import (
     UNSET,
     Hidden,
     at,
-    has_models,
     hidden_in,
     holds,
     is_bent,
@@ -27,8 +27,6 @@ from stepmark.core.stored import (
     same,
     set_again,
     unset_in,
-    with_more_keys,
-    without_checks,
 )
 from stepmark.core.values import MAX_DEPTH, nested_too_deep, read, too_deep
 from stepmark.errors import StateError, text_of

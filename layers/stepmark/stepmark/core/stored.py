@@ -19,7 +19,7 @@ from pydantic_core import to_json
 from stepmark.core.changes import attributes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     # from the state to a value in it: the names of fields and keys, and places in lists
     type Path = tuple[str | int, ...]
@@ -191,89 +191,3 @@ def holds(container: Any, value: Any) -> bool:
         return True
     inside = container.values() if isinstance(container, dict) else container
     return isinstance(container, dict | list) and any(holds(each, value) for each in inside)
-
-
-# -- core schemas -------------------------------------------------------------------------------------
-
-_DATA = frozenset({"metadata", "serialization", "default", "config", "expected", "members", "cls"})
-
-
-def _mapped(schema: Any, change: Callable[[dict[str, Any]], None]) -> Any:
-    """A copy of a core schema, with a change of each schema in it."""
-    if isinstance(schema, list | tuple):
-        return type(schema)(_mapped(each, change) for each in schema)
-    if not isinstance(schema, dict):
-        return schema
-    made = {name: each if name in _DATA else _mapped(each, change) for name, each in schema.items()}
-    change(made)
-    return made
-
-
-def with_more_keys(schema: Any) -> Any:
-    """A core schema whose TypedDicts keep what they do not know."""
-    return _mapped(schema, _open)
-
-
-def _open(schema: dict[str, Any]) -> None:
-    if schema.get("type") == "typed-dict" and schema.get("extra_behavior") != "forbid":
-        schema["extra_behavior"] = "allow"
-
-
-def without_checks(schema: Any) -> Any:
-    """A core schema whose checks of the moment, and users' functions, refuse nothing.
-
-    What was stored has passed them; that it would not pass them today is no reason to lose it.
-    """
-    return _mapped(schema, _soften)
-
-
-def _soften(schema: dict[str, Any]) -> None:
-    schema.pop("now_op", None)
-    kind = schema.get("type")
-    if kind == "dataclass":
-        schema["post_init"] = False
-    if kind not in {"function-after", "function-before", "function-wrap"}:
-        return
-    function = schema["function"]["function"]
-    # what makes an object of a text can't be left out
-    if isinstance(function, type) or (kind == "function-after" and _is_text(schema["schema"])):
-        return
-    soft = _soft_wrap(function) if kind == "function-wrap" else _soft(function)
-    schema["function"] = {**schema["function"], "function": soft}
-
-
-def _is_text(schema: Any) -> bool:
-    kind = schema["type"]
-    return kind == "str" or (kind in {"nullable", "default"} and _is_text(schema["schema"]))
-
-
-def _soft(function: Callable[..., Any]) -> Callable[..., Any]:
-    def check(value: Any, *more: Any) -> Any:
-        try:
-            return function(value, *more)
-        except (ValueError, AssertionError):
-            return value
-
-    return check
-
-
-def _soft_wrap(function: Callable[..., Any]) -> Callable[..., Any]:
-    def check(value: Any, inner: Callable[[Any], Any], *more: Any) -> Any:
-        try:
-            return function(value, inner, *more)
-        except (ValueError, AssertionError):
-            return inner(value)
-
-    return check
-
-
-def has_models(schema: Any) -> bool:
-    """Whether there may be pydantic models in a value of a core schema."""
-    found = False
-
-    def look(each: dict[str, Any]) -> None:
-        nonlocal found
-        found = found or each.get("type") == "model"
-
-    _mapped(schema, look)
-    return found
