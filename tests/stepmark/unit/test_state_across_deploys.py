@@ -466,3 +466,23 @@ def test_check_tells_of_data_that_would_have_no_field() -> None:
     assert "'note', 'customers.0.vip'" in problems[0].message
     assert "tags" not in problems[0].message  # there is nothing in it
     assert check(cls_of(OLD), [engine_on(store, cls_of(OLD)).get("w")]) == problems
+
+
+class Closed(BaseModel, extra="forbid", frozen=True):
+    street: str = ""
+
+
+class NewClosed(Closed):
+    city: str = ""
+
+
+def test_a_model_that_forbids_what_it_does_not_know_keeps_it_too() -> None:
+    def step(self: Any) -> None:
+        self.where = self.where.model_copy(update={"street": "y"})
+
+    new = cls_of({"where": (NewClosed, NewClosed(street="x", city="Rome"))})
+    store = started(new())
+    old = cls_of({"where": (Closed, Closed())}, step=step)
+    assert [each.parks for each in check_store(old, store)] == [False]
+    engine_on(store, old).callback("w", "go")
+    assert engine_on(store, new).get("w").state.where == NewClosed(street="y", city="Rome")

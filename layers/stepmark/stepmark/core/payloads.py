@@ -10,16 +10,17 @@ from types import FunctionType, MethodType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
-from pydantic_core import SchemaValidator
 
 from stepmark.core.generics import arguments_of, with_arguments
-from stepmark.core.schemas import with_all_names
+from stepmark.core.schemas import validator_of, with_all_names
 from stepmark.definition.handlers import Handler, Timeout
 from stepmark.definition.retry import Retry
 from stepmark.errors import DefinitionError, PayloadRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from pydantic_core import SchemaValidator
 
 
 class Wanted(NamedTuple):
@@ -137,8 +138,7 @@ def _as_written(annotation: Any, payload: str) -> Any:
 
 @lru_cache(maxsize=4096)
 def _reader(annotation: Any) -> SchemaValidator:
-    # those that models have made for themselves would be taken instead
-    return SchemaValidator(with_all_names(_adapter(annotation).core_schema), _use_prebuilt=False)
+    return validator_of(with_all_names(_adapter(annotation).core_schema))
 
 
 def check_handler(handler: object, event: str) -> None:

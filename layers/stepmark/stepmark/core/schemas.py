@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from pydantic_core import SchemaValidator
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -21,6 +23,18 @@ def _mapped(schema: Any, change: Callable[[dict[str, Any]], None]) -> Any:
     return made
 
 
+def validator_of(schema: Any) -> SchemaValidator:
+    """A validator of a changed schema, models within it included.
+
+    Pydantic takes those that models have made for themselves unless told not to. A release that can't be
+    told, as those before 2.13, leaves models as they are; that is no reason to fail.
+    """
+    try:
+        return SchemaValidator(schema, _use_prebuilt=False)
+    except TypeError:
+        return SchemaValidator(schema)
+
+
 def with_more_keys(schema: Any) -> Any:
     """A core schema whose TypedDicts keep what they do not know."""
     return _mapped(schema, _open)
@@ -32,7 +46,7 @@ def _open(schema: dict[str, Any]) -> None:
 
 
 def without_checks(schema: Any) -> Any:
-    """A core schema whose checks of the moment, and users' functions, refuse nothing.
+    """A core schema whose checks of the moment, and users' functions, refuse nothing, nor do unknown keys.
 
     What was stored has passed them; that it would not pass them today is no reason to lose it.
     """
@@ -41,6 +55,9 @@ def without_checks(schema: Any) -> Any:
 
 def _soften(schema: dict[str, Any]) -> None:
     schema.pop("now_op", None)
+    config = schema.get("config")
+    if isinstance(config, dict) and config.get("extra_fields_behavior") == "forbid":
+        schema["config"] = {**config, "extra_fields_behavior": "ignore"}
     kind = schema.get("type")
     if kind == "dataclass":
         schema["post_init"] = False
@@ -79,13 +96,13 @@ def _soft_wrap(function: Callable[..., Any]) -> Callable[..., Any]:
     return check
 
 
-def has_models(schema: Any) -> bool:
-    """Whether there may be pydantic models in a value of a core schema."""
+def has_any(schema: Any, *kinds: str) -> bool:
+    """Whether a core schema has schemas of these kinds in it."""
     found = False
 
     def look(each: dict[str, Any]) -> None:
         nonlocal found
-        found = found or each.get("type") == "model"
+        found = found or each.get("type") in kinds
 
     _mapped(schema, look)
     return found

@@ -15,7 +15,7 @@ from pydantic_core import PydanticSerializationError, SchemaSerializer, SchemaVa
 
 from stepmark.core.changes import cached_properties, change_of
 from stepmark.core.fields import fields_of
-from stepmark.core.schemas import has_models, with_more_keys, without_checks
+from stepmark.core.schemas import has_any, validator_of, with_more_keys, without_checks
 from stepmark.core.stored import (
     UNSET,
     Hidden,
@@ -78,15 +78,15 @@ class Codec:
         self._schema = schema
         self._validator, self._serializer = SchemaValidator(schema), SchemaSerializer(schema)
         self._own = issubclass(cls, BaseModel)
-        self._models = self._own or has_models(schema)
+        self._models = self._own or has_any(schema, "model")
+        self._sets = has_any(schema, "set", "frozenset")
         self._slots = any(isinstance(getattr(cls, name, None), MemberDescriptorType) for name in self.fields)
         self._cached = cached_properties(cls)
 
     @cached_property
     def _lenient(self) -> SchemaValidator:
         """Reads what was stored before, whatever the validators say of it now."""
-        # those that models have made for themselves would be taken instead
-        return SchemaValidator(without_checks(self._schema), _use_prebuilt=False)
+        return validator_of(without_checks(self._schema))
 
     def _unsupported(self, annotations: dict[str, Any], error: Exception) -> str:
         for name, annotation in annotations.items():
@@ -136,7 +136,7 @@ class Codec:
                 raise StateError(f"field {name!r} of {self.cls.__qualname__} can't be stored: {change}")
         unset = unset_in(values, self._set_in(state)) if self._models else []
         made = self._make(after, unset)
-        if unset:
+        if unset and self._sets:
             self._check_unset(unset, made)
         if before is None or not (before.beyond or before.hidden):
             return Stored(_with(text, unset), made)
@@ -257,7 +257,7 @@ class Codec:
             except Exception:  # noqa: BLE001, S112 - the first error says what is wrong
                 continue
             # a type that writes its values in another way than it reads them may be read less strictly
-            if all(same(raw[name], now[name]) for name in wrong):
+            if all(same(raw[name], now[name], more=validator is not self._validator) for name in wrong):
                 return values
         raise self._unreadable(faults[0]) from error
 

@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import is_dataclass
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
+from types import NoneType
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 from pydantic import BaseModel, RootModel
 from pydantic_core import to_json
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     type Path = tuple[str | int, ...]
 
 UNSET = "(unset)"  # the key of which fields of models were not set, in what is stored of a state
+_PLAIN = frozenset({str, int, float, bool, NoneType, bytes, datetime, date, Decimal, UUID})  # hold nothing
 _NUMBER = re.compile(r"\s*[+-]?[\d_.]+([eE][+-]?\d+)?\s*")
 
 
@@ -37,23 +40,26 @@ def parts_of(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
         for place, each in enumerate(value):
             yield (*path, place), each
     elif isinstance(value, set | frozenset):  # which has no places
-        yield from (((*path, _json(each)), each) for each in value if _is_object(each))
+        several = [each for each in value if isinstance(each, tuple | frozenset) or _is_object(each)]
+        yield from (((*path, _json(each)), each) for each in several)
     elif _is_object(value):
         for name in attributes_of(value.__class__)[0]:
             if hasattr(value, name):
                 yield (*path, name), getattr(value, name)
 
 
-def objects_in(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
+def objects_in(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     """All models and dataclasses within a value, each with its path, those around others first."""
-    if isinstance(value, RootModel):
-        yield from objects_in(value.root, path)
-        return
-    if _is_object(value):
-        yield path, value
-    for place, each in parts_of(value, path):
-        if not isinstance(each, str | int | float | None):
-            yield from objects_in(each, place)
+    found: list[tuple[Path, Any]] = []
+    ahead = [(path, value)]
+    while ahead:
+        path, value = ahead.pop()
+        while isinstance(value, RootModel):
+            value = value.root
+        if _is_object(value):
+            found.append((path, value))
+        ahead += [part for part in parts_of(value, path) if part[1].__class__ not in _PLAIN]
+    return found
 
 
 def _is_object(value: Any) -> bool:
@@ -174,15 +180,21 @@ def _are_keys_bent(raw: dict[str, Any], value: dict[Any, Any]) -> bool:
     return not raw.keys() >= set(numbers) or (times and any(map(_NUMBER.fullmatch, raw)))
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values of JSON are the same; lists may have come from sets, which have no order."""
+def same(one: Any, other: Any, *, more: bool = False) -> bool:
+    """Whether two values of JSON are the same; lists may have come from sets, which have no order.
+
+    more: objects of the first may have further keys.
+    """
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+        keys = one.keys() >= other.keys() if more else one.keys() == other.keys()
+        return keys and all(same(one[key], other[key], more=more) for key in other)
     if isinstance(one, list) and isinstance(other, list):
-        if len(one) == len(other) and all(map(same, one, other)):
+        if len(one) == len(other) and all(same(*each, more=more) for each in zip(one, other, strict=True)):
             return True
         return sorted(map(to_json, one)) == sorted(map(to_json, other))
-    return type(one) is type(other) and bool(one == other)
+    numbers = isinstance(one, int | float) and isinstance(other, int | float)
+    is_alike = type(one) is type(other) or (numbers and not isinstance(one, bool) and type(other) is not bool)
+    return is_alike and bool(one == other)
 
 
 def holds(container: Any, value: Any) -> bool:
