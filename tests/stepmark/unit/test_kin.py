@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import IntEnum, StrEnum
 from types import new_class
@@ -94,6 +94,8 @@ REFUSED: list[tuple[Any, Any]] = [
     (dict[str, defaultdict[str, int]], {"a": defaultdict(lambda: 5)}),
     (dict[datetime, int], {AN_HOUR: 1}),
     (set[datetime], {AN_HOUR}),
+    (datetime, datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1), "CET"))),
+    (list[time], [time(12, tzinfo=timezone(timedelta(hours=1), "CET"))]),
     (Any, {1: 2}),
     (Any, {"a": {1, 2}}),
     (Annotated[Decimal, PlainSerializer(float)], Decimal("1.10")),
@@ -128,6 +130,15 @@ KEPT: list[tuple[Any, Any]] = [
     (set[frozenset[int]], {frozenset({1, 2})}),
     (Pair, Pair("a", 1)),
 ]
+
+TIMES = [datetime(2026, 1, 1, tzinfo=zone) for zone in (UTC, timezone(timedelta(hours=1)))]
+
+
+@pytest.mark.parametrize("value", TIMES)
+def test_a_time_of_an_offset_is_kept(value: datetime) -> None:
+    cls = workflow(datetime, value)
+    snapshot = engine_on(MemoryStore(), cls).start(cls())
+    assert (snapshot.error, snapshot.state.x) == (None, value)
 
 
 @pytest.mark.parametrize(("annotation", "value"), KEPT)

@@ -25,6 +25,7 @@ from pydantic import (
 from stepmark import (
     Handler,
     MemoryStore,
+    Observation,
     On,
     Request,
     Section,
@@ -131,6 +132,37 @@ def test_a_handler_that_fails_sees_the_default_that_the_next_attempt_sees() -> N
         with pytest.raises(Exception, match="ConnectionError"):
             engine.callback("w", "go")
     assert set(TOKENS) == {engine_on(store, cls).get("w").state.token}
+    assert len(TOKENS) == 3
+
+
+class Looks(Observation[None]):
+    def look(self, request: Request[None]) -> None:
+        TOKENS.append(request.state.token)  # type: ignore[attr-defined]
+
+    def handle(self, request: Request[None], payload: None) -> None: ...
+
+
+class Sees(Looks):
+    def look(self, request: Request[None]) -> None: ...
+
+
+class Watches(Waits, name="w"):
+    def definition(self) -> Section:
+        return Section(Wait("w", On("seen", Sees())))
+
+
+class Observes(Waits, name="w"):
+    def definition(self) -> Section:
+        return Section(Wait("w", On("seen", Looks())))
+
+
+def test_so_do_looks() -> None:
+    TOKENS.clear()
+    store = started(cls_of({}, Watches)())
+    engine = engine_on(store, cls_of({"token": (str, field(default_factory=token))}, Observes))
+    for _ in range(3):
+        assert engine.look("w").status is Status.WAITING
+    assert set(TOKENS) == {engine.get("w").state.token}
     assert len(TOKENS) == 3
 
 

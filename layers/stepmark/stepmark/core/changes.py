@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter, OrderedDict, defaultdict, deque
 from dataclasses import MISSING, is_dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from functools import cached_property, lru_cache
 from types import NoneType
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 # equal values of one of these types are the same
 _PLAIN = frozenset({str, int, float, bool, NoneType, bytes, date, timedelta, UUID})
+_UTC = timedelta()
 _OTHER = "it comes back changed: annotate it with what it holds"
 
 
@@ -140,7 +141,9 @@ def cached_properties(cls: type) -> frozenset[str]:
 
 def _change_of_time(before: datetime | time, after: datetime | time) -> str | None:
     zone = before.tzinfo
-    if zone is not None and zone.utcoffset(None) is None:
+    offset = None if zone is None else zone.utcoffset(None)
+    is_named = isinstance(zone, timezone) and zone.tzname(None) != timezone(offset or _UTC).tzname(None)
+    if zone is not None and (offset is None or is_named):
         return (
             f"of the time zone {zone} only the offset would come back: "
             "store the time in UTC, and the zone in a field of its own"

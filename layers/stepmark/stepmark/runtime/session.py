@@ -186,8 +186,7 @@ class Session:
             progress.crashes += 1
             if progress.crashes > MAX_CRASHES:  # a step that takes its process down would do so for ever
                 self.draft.park_crashing(works_of_threads(*self._situation(now)))
-        status = status_of(progress, now, work_left=True)
-        self.ledger.write(self.draft.text, progress, Standing(status, held=True))
+        self._write(Standing(status_of(progress, now, work_left=True), held=True))
         self.draft.committed()
 
     def drive(self) -> None:
@@ -195,8 +194,8 @@ class Session:
         while True:
             work, self._planned = self._planned or self._next(self.clock.now()), None
             if work is not None:
-                new = self.draft.has_new_defaults  # to be written before anybody sees them
-                if new or ((work.needs_lease or self.contended) and not self.ledger.held):
+                to_claim = (work.needs_lease or self.contended) and not self.ledger.held
+                if to_claim or self.draft.has_new_defaults:
                     self.claim()
                 elif self.ledger.spins(self.draft.progress) and not isinstance(work, End):
                     works = works_of_threads(*self._situation(self.clock.now()))
@@ -242,6 +241,9 @@ class Session:
         """Look for what the threads wait for, and do what is due besides. Errors of a look are raised."""
         if self.draft.progress.ended is not None:
             return
+        if self.draft.has_new_defaults:
+            self._commit()
+            self.drive()
         if not self.broken:
             self._actions.look_now()
         if self.broken or self.draft.unsaved or self._next(self.clock.now()) is not None:
