@@ -6,6 +6,7 @@ import dataclasses
 from copy import deepcopy
 from dataclasses import MISSING, dataclass, field
 from functools import partial
+from inspect import get_annotations
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 from pydantic import BaseModel
@@ -103,7 +104,7 @@ def _hints(cls: type[Workflow]) -> dict[str, Any]:
         raise StateError(f"an annotation of {cls.__qualname__} can't be resolved: {error}") from error
     given = arguments_of(cls)
     for name, hint in hints.items():
-        owner = next(base for base in cls.__mro__ if name in vars(base).get("__annotations__", ()))
+        owner = next(base for base in cls.__mro__ if name in get_annotations(base))
         hints[name] = with_arguments(hint, given.get(owner, {}))
     return hints
 

@@ -251,15 +251,22 @@ class Codec:
         for validator, strict in ((self._validator, False), (self._lenient, True), (self._lenient, False)):
             if validator is self._lenient and not (stored or _were_stored(faults, raw, before)):
                 break
-            try:
-                values = _values_of(validator, text, strict=strict)
-                now = from_json(self._to_json({name: values[name] for name in wrong}))
-            except Exception:  # noqa: BLE001, S112 - the first error says what is wrong
-                continue
+            values, now = self._if_read(validator, text, wrong, strict=strict)
             # a type that writes its values in another way than it reads them may be read less strictly
-            if all(same(raw[name], now[name], more=validator is not self._validator) for name in wrong):
+            more = validator is not self._validator
+            if now and all(same(raw[name], now[name], more=more) for name in wrong):
                 return values
         raise self._unreadable(faults[0]) from error
+
+    def _if_read(
+        self, validator: SchemaValidator, text: str, names: Iterable[str], *, strict: bool
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The values, and these fields as they would be written; nothing when that fails."""
+        try:
+            values = _values_of(validator, text, strict=strict)
+            return values, from_json(self._to_json({name: values[name] for name in names}))
+        except Exception:  # noqa: BLE001 - the first error says what is wrong
+            return {}, {}
 
     def _unreadable(self, fault: Any) -> StateError:
         name = self.cls.__qualname__
