@@ -31,7 +31,7 @@ class Draft:
     """The state and its tree, where the threads are, and what was sent, as the next commit writes them.
 
     outbox: what the function that runs has sent to its own workflow. unsaved: something has come from outside
-    (an event, or what a look has found) that is not committed yet.
+    (an event, what a look has found, the default of a new field) that is not committed yet.
     """
 
     def __init__(self, codec: Codec, record: Record) -> None:
@@ -42,8 +42,7 @@ class Draft:
         self.unsaved = False
         self._not_begun: set[tuple[str, int, str]] = set()  # setups that have certainly not begun
         self._looked: set[tuple[str, str]] = set()  # (thread, event) of looks that are not committed yet
-        self.has_new_defaults = False  # which may be others the next time, and are not committed yet
-        self._completed = ("", "")  # a state as it is committed, and the same with the defaults of new fields
+        self._restorer = _Restorer(codec)
         self._take(record)
 
     def restart(self, record: Record) -> None:
@@ -70,7 +69,7 @@ class Draft:
 
     def committed(self) -> None:
         """The store has it all."""
-        self.unsaved = self.has_new_defaults = False
+        self.unsaved = False
         self._looked.clear()
         if self.delivery is not None and self.reply is not None:
             self.delivery.reply = self.reply
@@ -90,13 +89,14 @@ class Draft:
 
     def load(self) -> None:
         """Read the state; a class or definition that does not work parks the workflow as it is."""
-        self._stored: Stored | None = None
+        self.stored: Stored | None = None
         self._tree: Tree | None = None
         self._broken: StateError | DefinitionError | None = None
         self.progress.error = self.progress.brief = None
         try:
-            self._restore()
-            self._tree = build(self.state)
+            self.stored = self._restorer.restore(self.text)
+            self.text, self.unsaved = self.stored.text, self.unsaved or self.stored.new
+            self._tree = build(self.stored.state)
         except (StateError, DefinitionError) as error:
             self._broken = error
             self.progress.error = text_of(error)
@@ -104,16 +104,6 @@ class Draft:
         else:
             _resolve_aliases(self.progress, self._tree)
             self.apply_look_request()
-
-    def _restore(self) -> None:
-        """Read the state; the defaults of its new fields are made once, whatever becomes of the commit."""
-        committed, completed = self._completed
-        text = completed if self.text == committed else self.text
-        self._stored = self.codec.restore(text)
-        if self._stored.text != self.text:
-            self._completed = (self.text, self._stored.text)
-            self.text = self._stored.text
-        self.has_new_defaults = self.has_new_defaults or self._stored.new
 
     @property
     def tree_if_any(self) -> Tree | None:
@@ -130,14 +120,14 @@ class Draft:
     @property
     def state_if_any(self) -> Workflow | None:
         """The state, or None when it can't be read."""
-        return None if self._stored is None else self._stored.state
+        return None if self.stored is None else self.stored.state
 
     @property
     def state(self) -> Workflow:
         """The current state."""
-        if self._stored is None:
+        if self.stored is None:
             raise self._broken or StateError("the workflow has no state")
-        return self._stored.state
+        return self.stored.state
 
     # -- where the threads are ------------------------------------------------------------------------
 
@@ -166,12 +156,12 @@ class Draft:
 
     def arrive(self, thread: Thread, start: Callable[[Tree], Node | None], since: int, now: float) -> None:
         """Take the changed state, and find where the thread goes; since: the version of the next commit."""
-        stored = self.codec.store(self.state, self._stored)
+        stored = self.codec.store(self.state, self.stored)
         tree = build(stored.state)
         arrival, started, result = self._walk(tree, start(tree))
         if tree.shape is not self.tree.shape:
             _resolve_aliases(self.progress, tree)
-        self.text, self._stored, self._tree = stored.text, stored, tree
+        self.text, self.stored, self._tree = stored.text, stored, tree
         for key, each in started:
             if each.at is not None:
                 several = len(tree.shape.threads.get(each.go, ())) > 1
@@ -334,13 +324,27 @@ class Draft:
         self.unsaved = False
 
 
+class _Restorer:
+    """Reads the states of a draft; the defaults of new fields are made once, whatever becomes of a commit."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._committed = self._completed = ""
+
+    def restore(self, text: str) -> Stored:
+        stored = self._codec.restore(self._completed if text == self._committed else text)
+        if stored.text != text:
+            self._committed, self._completed = text, stored.text
+        return stored
+
+
 def refuse_change(draft: Draft) -> None:
     """Refuse a state that something else than a step or handler has changed; DefinitionError names the field.
 
     To be called before those are, and costs one dump of the state.
     """
     codec, now = draft.codec, draft.codec.dump(draft.state)
-    if now == draft.text:
+    if draft.stored is None or now == draft.stored.fields:
         return
     # what is stored may lack new fields, and sets have no order: what counts is what it is read as
     stored = from_json(draft.text)

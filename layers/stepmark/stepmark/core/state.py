@@ -40,12 +40,13 @@ if TYPE_CHECKING:
 class Stored(NamedTuple):
     """A state as it is stored, and as it comes back.
 
-    beyond: what is stored under the names of fields that its class does not have. hidden: the same of objects
-    within the state. new: it has a default that was made now, and may be another one the next time.
+    fields: the fields alone. beyond: what is stored under names that its class does not have. hidden: the
+    same of objects within the state. new: it has a default that may be another one the next time.
     """
 
     text: str
     state: Workflow
+    fields: str
     beyond: Mapping[str, Any] = {}
     hidden: tuple[Hidden, ...] = ()
     new: bool = False
@@ -139,13 +140,13 @@ class Codec:
         if unset and self._sets:
             self._check_unset(unset, made)
         if before is None or not (before.beyond or before.hidden):
-            return Stored(_with(text, unset), made)
+            return Stored(_with(text, unset), made, text)
         if not before.hidden:
-            return Stored(_with(text, unset, before.beyond), made, before.beyond)
+            return Stored(_with(text, unset, before.beyond), made, text, before.beyond)
         raw = from_json(text)
         put_back(raw, values, before.hidden)
-        text, hidden = to_json(raw).decode(), self._hidden(raw, after)
-        return Stored(_with(text, unset, before.beyond), made, before.beyond, hidden)
+        whole = _with(to_json(raw).decode(), unset, before.beyond)
+        return Stored(whole, made, text, before.beyond, self._hidden(raw, after))
 
     def _hidden(self, raw: dict[str, Any], values: dict[str, Any]) -> tuple[Hidden, ...]:
         return tuple(
@@ -203,16 +204,17 @@ class Codec:
             values = self._settled(values, missing, again)
         made = self._make(values, unset)
         if _with(again, unset, beyond) == text:
-            return Stored(text, made, beyond)
+            return Stored(text, made, again, beyond)
         raw, now = read(text), from_json(again)
         self._check_bent(raw, now, values)
         hidden = self._hidden(raw, values)
+        fields = again
         if hidden:
             put_back(now, values, hidden)
             again = to_json(now).decode()
         constant = self._described.constants
         new = any(not same(raw[name], now[name]) if name in raw else name not in constant for name in now)
-        return Stored(_with(again, unset, beyond), made, beyond, hidden, new)
+        return Stored(_with(again, unset, beyond), made, fields, beyond, hidden, new)
 
     def _check_bent(self, raw: dict[str, Any], now: dict[str, Any], values: dict[str, Any]) -> None:
         for name in self.fields:

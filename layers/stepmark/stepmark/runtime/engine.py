@@ -406,7 +406,7 @@ class Engine(_Sessions):
             if not meeting.stored:
                 post(self.runtime, record, message if meeting.awaited else replace(message, sender=""))
             return await_output(self.runtime, workflow_id, message) if meeting.awaited else None
-        session.contended = contended
+        session.contended = session.contended or contended
         delivery = session.receive(replace(message), meeting.stored, decoded, repeatable=repeatable)
         return self._deliver(session, delivery)
 

@@ -123,12 +123,12 @@ class Standing(NamedTuple):
 class Ledger:
     """Writes the record of one workflow; see the module's docstring."""
 
-    def __init__(self, runtime: Runtime, record: Record, posted: int) -> None:
+    def __init__(self, runtime: Runtime, record: Record, posted: int, *, adopts: bool) -> None:
         self.runtime = runtime
         self.record = record
         self.owner = owners.new_owner()
         self._attempted = record
-        self._adopted = record.queued
+        self._adopted = record.queued and adopts  # the lease that lies in the queue, without a write
         self._woken_for = record.due_at if record.lease_owner is None else None
         self._posted = posted
         self._keeper = runtime.keeper
@@ -142,6 +142,11 @@ class Ledger:
     def held(self) -> bool:
         """Whether this ledger has the lease, as far as it knows."""
         return self._adopted or self.record.lease_owner == self.owner
+
+    @property
+    def was_abandoned(self) -> bool:
+        """Whether whoever had the lease last has never given it back."""
+        return self.record.lease_owner is not None and not self.record.queued
 
     @property
     def next_version(self) -> int:

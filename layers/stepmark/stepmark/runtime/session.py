@@ -67,12 +67,12 @@ class Session:
         self.clock = runtime.clock
         self.workflow_id = record.workflow_id
         self.draft = Draft(codec_of(cls), record)
-        self.ledger = Ledger(runtime, record, len(self.draft.progress.events))
-        if record.lease_owner is not None and not record.queued:
-            # of one who is dead, or is about to lose the workflow
+        posted = len(self.draft.progress.events)
+        self.ledger = Ledger(runtime, record, posted, adopts=not self.draft.unsaved)
+        if self.ledger.was_abandoned:  # by one who is dead, or is about to lose the workflow
             self.ledger.doubt_timer(self.draft.progress)
         self.flights = Flights()
-        self.contended = False  # somebody else was faster before: take the lease first
+        self.contended = self.draft.unsaved  # or somebody else was faster before: take the lease first
         self._actions = Actions(runtime, self.ledger, self.draft, self.flights)
         self._budget = budget or runtime.budget
         self._planned: Work | None = None  # what the last commit has found to be next
@@ -182,7 +182,7 @@ class Session:
     def claim(self) -> None:
         """Become the one who runs the workflow, or raise VersionConflict."""
         progress, now = self.draft.progress, self.clock.now()
-        if self.ledger.record.lease_owner is not None and not self.ledger.held:  # who had it has died
+        if self.ledger.was_abandoned:
             progress.crashes += 1
             if progress.crashes > MAX_CRASHES:  # a step that takes its process down would do so for ever
                 self.draft.park_crashing(works_of_threads(*self._situation(now)))
@@ -194,8 +194,7 @@ class Session:
         while True:
             work, self._planned = self._planned or self._next(self.clock.now()), None
             if work is not None:
-                to_claim = (work.needs_lease or self.contended) and not self.ledger.held
-                if to_claim or self.draft.has_new_defaults:
+                if (work.needs_lease or self.contended) and not self.ledger.held:
                     self.claim()
                 elif self.ledger.spins(self.draft.progress) and not isinstance(work, End):
                     works = works_of_threads(*self._situation(self.clock.now()))
@@ -241,8 +240,7 @@ class Session:
         """Look for what the threads wait for, and do what is due besides. Errors of a look are raised."""
         if self.draft.progress.ended is not None:
             return
-        if self.draft.has_new_defaults:
-            self._commit()
+        if self.draft.unsaved:
             self.drive()
         if not self.broken:
             self._actions.look_now()
