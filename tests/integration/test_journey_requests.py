@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from hypothesis import given, settings
-from stepmark import On, Section, Wait
+from stepmark import EventRefused, On, Section, Wait
 
 from conversation.errors import StoreUnavailable
 from conversation.observability import logger
@@ -36,7 +36,10 @@ class Choosy(Journey, name="choosy"):
                 On("café/à la carte", self.on_change),
                 On("defect", self.on_defect),
                 On("outage", self.on_outage),
-            )
+                On("too much", self.on_too_much),
+                refuse=("goodbye",),
+            ),
+            Wait("for the end", On("goodbye", None)),
         )
 
     def on_change(self, what: str) -> str:
@@ -48,6 +51,9 @@ class Choosy(Journey, name="choosy"):
 
     def on_outage(self, what: str) -> None:
         raise StoreUnavailable(what)
+
+    def on_too_much(self, what: str) -> None:
+        raise EventRefused(what)
 
 
 @pytest.fixture
@@ -140,6 +146,22 @@ def test_a_handler_that_fails_changes_nothing_and_says_whether_to_come_again(
     assert [line["error"][1:] for line in lines(log)] == [["LookupError"], ["StoreUnavailable"]]
     for text in (log.getvalue(), json.dumps(defect.body), json.dumps(outage.body)):
         assert "4111" not in text
+
+
+def test_an_event_in_the_wrong_state_is_refused_and_nobody_is_alarmed(world: World, log: io.StringIO) -> None:
+    before = world.item("c1", "choosy")
+    refused = world.send("c1", "goodbye", journey="choosy")
+    assert (refused.status, refused.body["error"]) == (
+        409,
+        {"code": "EVENT_REFUSED", "message": "event 'goodbye' is refused at 'for somebody'"},
+    )
+    too_much = world.send("c1", "too much", "card 4111", journey="choosy")
+    assert (too_much.status, too_much.body["error"]["code"]) == (409, "EVENT_REFUSED")
+    assert world.item("c1", "choosy") == before
+    assert "4111" not in log.getvalue() + json.dumps(too_much.body)
+    assert {line["level"] for line in lines(log)} == {"INFO"}
+    assert world.send("c1", "50% off", "x", journey="choosy").status == 200
+    assert world.send("c1", "goodbye", journey="choosy").status == 200
 
 
 def test_a_journey_that_cannot_be_read_is_parked_and_shows_nothing(world: World, log: io.StringIO) -> None:

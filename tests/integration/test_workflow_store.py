@@ -1,6 +1,7 @@
 """Workflows in DynamoDB, and their wake-ups through SQS and EventBridge Scheduler."""
 
 import json
+import threading
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,13 +12,20 @@ from botocore.client import BaseClient
 from botocore.config import Config
 from stepmark import (
     Engine,
+    Finish,
+    For,
+    Handler,
+    On,
     Record,
     RecordTooLarge,
+    Request,
+    Retry,
     Section,
     Status,
     Step,
     StoreUnavailable,
     VersionConflict,
+    Wait,
     Workflow,
     check_store,
 )
@@ -330,3 +338,76 @@ def test_a_wake_up_that_cannot_be_sent_is_left_to_the_sweep(
     broken.wake("w", time.time())
     (entry,) = caplog.records
     assert entry.message.startswith("workflow w: its wake-up was not sent (")
+
+
+# -- events and ends, over a table ----------------------------------------------------------------------
+
+
+class Sticky(Handler[None, None]):
+    """Can't be torn down."""
+
+    retry = Retry(attempts=1)
+
+    def handle(self, request: Request[None], payload: None) -> None: ...
+
+    def teardown(self, request: Request[None], handled: bool) -> None:
+        assert (request.event, handled) == ("sticky", False)
+        raise ConnectionError
+
+
+@dataclass
+class Tally(Workflow):
+    total: int = 0
+
+    def definition(self) -> Section:
+        events = On("add", self.on_add), On("double", self.on_double), On("end", None, Finish(self.total))
+        return Section(For("ever", True, Wait("for a number", *events, On("sticky", Sticky()))))
+
+    def on_add(self, number: int) -> int:
+        TALLIED.append(number)
+        time.sleep(0.05)
+        self.total += number
+        return self.total
+
+    def on_double(self) -> int:
+        self.total *= 2
+        return self.total
+
+
+TALLIED: list[int] = []
+
+
+def test_senders_of_one_event_at_once_run_its_handler_once(cloud: Cloud) -> None:
+    TALLIED.clear()
+    engines = [
+        Engine([Tally], store=DynamoDBStore(WORKFLOWS, cloud.dynamodb), callback_seconds=60) for _ in range(2)
+    ]
+    engines[0].start(Tally(), workflow_id="w")
+    outputs: list[int] = []
+
+    def send(engine: Engine) -> None:
+        outputs.append(engine.callback("w", "add", 3, event_id="k"))
+
+    senders = [threading.Thread(target=send, args=(engines[number % 2],)) for number in range(8)]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join(60)
+    assert (outputs, TALLIED) == ([3] * 8, [3])
+    assert engines[0].callback("w", "double", event_id="k") == 6
+    assert engines[0].callback("w", "add", 3, event_id="k") == 3
+
+
+def test_what_is_over_and_cannot_be_torn_down_stays_over(store: DynamoDBStore, cloud: Cloud) -> None:
+    engine = Engine([Tally], store=store)
+    engine.start(Tally(), workflow_id="w")
+    engine.callback("w", "end")
+    for call in (engine.get, engine.resume, engine.retry):
+        snapshot = call("w")
+        assert (snapshot.status, snapshot.error) == (
+            Status.FINISHED,
+            "teardown of event 'sticky': ConnectionError: ",
+        )
+    assert list(store.open_ids()) == []
+    assert "expiresAt" in cloud.dynamodb.get_item(TableName=WORKFLOWS, Key={"workflowId": {"S": "w"}})["Item"]
+    assert engine.cancel("w").error is None

@@ -8,8 +8,10 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 from stepmark import (
+    EventRefused,
     EventsFull,
     HandlerFailed,
+    OutputForgotten,
     PayloadRefused,
     PayloadTooLarge,
     RecordTooLarge,
@@ -44,6 +46,8 @@ HTTP_STATUS: tuple[tuple[type[Exception], HTTPStatus, str], ...] = (
     (RecordTooLarge, HTTPStatus.CONTENT_TOO_LARGE, "REQUEST_TOO_LARGE"),
     (WorkflowClosed, HTTPStatus.CONFLICT, "WORKFLOW_CLOSED"),
     (UnknownEvent, HTTPStatus.CONFLICT, "UNKNOWN_EVENT"),
+    (EventRefused, HTTPStatus.CONFLICT, "EVENT_REFUSED"),
+    (OutputForgotten, HTTPStatus.CONFLICT, "OUTPUT_FORGOTTEN"),
     (HandlerFailed, HTTPStatus.CONFLICT, "EVENT_FAILED"),
     (EventsFull, HTTPStatus.CONFLICT, "EVENTS_FULL"),  # it may be full for as long as the journey waits
     (RetryableError, HTTPStatus.SERVICE_UNAVAILABLE, "TEMPORARILY_UNAVAILABLE"),
@@ -82,6 +86,8 @@ def _message(error: StepmarkError | JourneyNotFound) -> str:
     """The message for a client; nothing that a journey's own code has said about a payload."""
     if isinstance(error, PayloadRefused):
         return error.brief or "the payload does not fit the event; look at what the journey says of it"
+    if isinstance(error, EventRefused):
+        return error.brief or "the journey does not take this event now; look at what it waits for"
     return str(error)
 
 

@@ -16,6 +16,8 @@ StepmarkError
     ├── UnknownStatement
     ├── PayloadRefused         the payload does not fit the event's type
     │   └── PayloadTooLarge    it is longer than an event may be
+    ├── EventRefused           not now: a Wait says so, or the event's handler
+    ├── OutputForgotten        the event was handled before; its output is not kept
     ├── HandlerFailed          the event's handler raised; nothing changed
     ├── DefinitionError        definition() raised or is not valid
     ├── StoreError             the store can't be used like this, now or later
@@ -106,6 +108,22 @@ class PayloadRefused(PermanentError):
 
 class PayloadTooLarge(PayloadRefused):
     """The payload is longer than an event may be."""
+
+
+class EventRefused(PermanentError):
+    """The workflow does not take the event in its present state; nothing has changed.
+
+        def on_bid(self, bid: int) -> None:
+            if bid <= self.highest:
+                raise EventRefused("somebody has bidden more")
+
+    `Wait(..., refuse=...)` raises it, and a handler may; then its sender is told, and the event not tried
+    again.
+    """
+
+
+class OutputForgotten(PermanentError):
+    """The event was handled before, and its repeat runs nothing; its output was too long to be kept."""
 
 
 class HandlerFailed(PermanentError):

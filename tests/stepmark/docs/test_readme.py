@@ -31,7 +31,7 @@ def test_the_python_examples_run_in_order() -> None:
     module = ModuleType("readme")
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), vars(module))  # noqa: S102 - our own README
-    assert len(BLOCKS) == 6
+    assert len(BLOCKS) == 7
     module.engine.close()
 
 

@@ -21,9 +21,9 @@ CONTRACT = {
 MORE = {
     "state_to_json",
     "workflow_from_json",
-    "Budget", "Clock", "DefinitionError", "DoNotRetry", "EventPending", "EventsFull",
+    "Budget", "Clock", "DefinitionError", "DoNotRetry", "EventPending", "EventRefused", "EventsFull",
     "HandlerFailed", "Happened", "LivePosition", "LocalScheduler", "LookAgain", "Observation",
-    "PayloadRefused", "PayloadTooLarge", "PermanentError",
+    "OutputForgotten", "PayloadRefused", "PayloadTooLarge", "PermanentError",
     "Problem", "Record", "RecordTooLarge", "Request", "RetryableError", "Scheduler", "StateError",
     "Statement", "Status", "StepContext", "StepmarkError", "Store", "StoreError", "StoreUnavailable",
     "SystemClock", "ThreadSnapshot", "UnknownEvent", "UnknownStatement", "UnknownThread",

@@ -13,14 +13,18 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stepmark.core.outputs import FORGOTTEN, unpacked
 from stepmark.core.record import MAX_REFUSAL
-from stepmark.errors import HandlerFailed, PayloadRefused, text_of
+from stepmark.definition.statements import Wait
+from stepmark.errors import EventRefused, HandlerFailed, OutputForgotten, PayloadRefused, text_of
 
 if TYPE_CHECKING:
     from stepmark.core.payloads import Decoded
     from stepmark.core.record import Event, Progress, Status
+    from stepmark.core.tree import Tree
 
-_BRIEF = "brief"  # for the release before it is as good as True
+# for the release before they are as good as True
+_BRIEF, _REFUSED, _REFUSED_BRIEF = "brief", "refused", "refused brief"
 
 
 class Sender(Enum):
@@ -68,9 +72,12 @@ type Meeting = Answered | Closed | JoinsCommit | Posted | ToDeliver
 
 
 def meet(progress: Progress, event_id: str, sender: Sender, *, leased: bool) -> Meeting:
-    """What an event of that id meets. leased: whether another worker runs the workflow."""
+    """What an event of that id meets. leased: whether another worker runs the workflow.
+
+    Raises OutputForgotten.
+    """
     if event_id in progress.outputs:
-        return Answered(progress.outputs[event_id])
+        return Answered(output_of(progress, event_id))
     if progress.ended is not None:
         return Closed(progress.ended)
     stored = progress.event(event_id)
@@ -80,6 +87,15 @@ def meet(progress: Progress, event_id: str, sender: Sender, *, leased: bool) -> 
         # a step alongside does not wait for what it sends: its own workflow waits for it
         return Posted(stored is not None, awaited=sender is Sender.OUTSIDE)
     return ToDeliver(stored)
+
+
+def output_of(progress: Progress, event_id: str) -> Any:
+    """What was answered before; OutputForgotten when that was too long to be kept."""
+    output = progress.outputs[event_id]
+    if output == FORGOTTEN:
+        message = "the event was handled before, and is not handled again; its output was too long to be kept"
+        raise OutputForgotten(message, brief=message)
+    return unpacked(output)
 
 
 class Output(NamedTuple):
@@ -132,9 +148,29 @@ def delivery_of(
 # -- refusals -----------------------------------------------------------------------------------------
 
 
+def refusal_at_rest(tree: Tree | None, progress: Progress, event: Event) -> EventRefused | None:
+    """Why an event is refused as things stand: a thread is at a Wait that says so, and none waits for it."""
+    if tree is None or not tree.shape.refused:
+        return None
+    nodes = tree.shape.events.get(event.event, [])
+    refusing: str | None = None
+    for thread in progress.threads.values():
+        node = tree.find(thread.place) if event.thread in {None, thread.key} else None
+        if node is None or node.kind is not Wait:
+            continue
+        if any(on in nodes for on in node.body):
+            return None
+        if all(on in tree.shape.refused.get(node, ()) for on in nodes):
+            refusing = refusing or node.name
+    if refusing is None:
+        return None
+    message = f"event {event.event!r} is refused at {refusing!r}"
+    return EventRefused(message, brief=message)
+
+
 def refusal_of(event: str, error: BaseException) -> Exception:
     """What the sender of an event is told whose handler has raised."""
-    if isinstance(error, PayloadRefused):
+    if isinstance(error, PayloadRefused | EventRefused):
         return error
     refusal = HandlerFailed(
         f"event {event!r} changed nothing: its handler raised {type(error).__name__}: {text_of(error)}"
@@ -145,6 +181,9 @@ def refusal_of(event: str, error: BaseException) -> Exception:
 
 def refusal_as_stored(refusal: Exception) -> list[Any]:
     """A refusal for a sender who looks into the store: of what kind it is, and its text."""
+    if isinstance(refusal, EventRefused):
+        kind = _REFUSED if refusal.brief is None else _REFUSED_BRIEF
+        return [kind, (refusal.brief or text_of(refusal))[:MAX_REFUSAL]]
     if not isinstance(refusal, PayloadRefused):
         return [False, text_of(refusal)[:MAX_REFUSAL]]
     if refusal.brief is None:
@@ -157,4 +196,6 @@ def refusal_from(stored: list[Any]) -> Exception:
     kind, text = stored
     if not kind:
         return HandlerFailed(text)
+    if kind in {_REFUSED, _REFUSED_BRIEF}:
+        return EventRefused(text, brief=text if kind == _REFUSED_BRIEF else None)
     return PayloadRefused(text, brief=text if kind == _BRIEF else None)

@@ -54,6 +54,8 @@ def _statement(tree: Tree, node: Node) -> dict[str, Any]:
     if statement.aliases:
         described["aliases"] = list(node.aliases or statement.aliases)
     described |= _details(statement)
+    if node in tree.shape.refused:
+        described["refuses"] = [on.name for on in tree.shape.refused[node]]
     if node.body:
         key = {If: "branches", Switch: "branches", Wait: "events"}.get(node.kind, "statements")
         described[key] = [_statement(tree, child) for child in node.body]

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from stepmark.core.planning import given_up
+from stepmark.core.delivery import refusal_as_stored, refusal_at_rest
+from stepmark.core.planning import failed_teardowns, given_up
 from stepmark.core.record import Awaited, Place, Progress, Status, Teardown, Thread, Trouble
 from stepmark.core.shape import build
 from stepmark.core.tree import STOPS, Arrival, Started, after, arrive, first_of
 from stepmark.core.values import settle
-from stepmark.core.work import Deliver, End
+from stepmark.core.work import Deliver, End, TearDown
 from stepmark.definition.handlers import Handler, Observation, Timeout
 from stepmark.definition.statements import Wait
-from stepmark.errors import DefinitionError, StateError, UnknownStatement, text_of
+from stepmark.errors import DefinitionError, EventsFull, StateError, UnknownStatement, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from stepmark.core.delivery import Delivery, Output
     from stepmark.core.record import Event, Record
@@ -273,7 +274,10 @@ class Draft:
         """The end of the workflow's life has come: what could not be torn down for long is given up."""
         if self.progress.ended is None:
             self.close(Status.CANCELLED, None)
-        lost = given_up(self.progress, now, broken=self._tree is None)
+        self.give_up(given_up(self.progress, now, broken=self._tree is None))
+
+    def give_up(self, lost: Collection[Teardown]) -> None:
+        """That is not to be torn down any more."""
         self.progress.teardowns = [each for each in self.progress.teardowns if each not in lost]
 
     def forgive(self) -> None:
@@ -282,15 +286,6 @@ class Draft:
             trouble.forgive()
         self.progress.look = True
         self.apply_look_request()
-
-    def park_crashing(self, works: Iterable[Work]) -> None:
-        """Whoever runs the workflow has died again and again: park the threads that have something to do."""
-        crashes = self.progress.crashes
-        for work in list(works):
-            if not isinstance(work, End):
-                thread = self.progress.threads[work.thread]
-                thread.trouble = Trouble(crashes, parked=True)
-                thread.trouble.stopped_with(f"{thread.at}: the process has died {crashes} times in a row")
 
     def park_spinning(self, works: Iterable[Work], version: int) -> None:
         """The workflow has gone on and on without a pause: park the threads that have something to do."""
@@ -354,6 +349,74 @@ def refuse_change(draft: Draft) -> None:
         raise DefinitionError(
             f"{what} field {field!r}, which only steps and handlers may: compute it in a step"
         )
+
+
+def cancel(draft: Draft, now: float, *, over: bool) -> None:
+    """End the workflow; of one that has ended, give up what has failed to be torn down, or can't be tried.
+
+    over: the end of its life has come.
+    """
+    progress = draft.progress
+    if over:
+        draft.close_for_good(now)
+    elif progress.ended is None:
+        draft.close(Status.CANCELLED, None)
+    else:
+        draft.give_up(failed_teardowns(progress, broken=draft.tree_if_any is None))
+        if not progress.teardowns:
+            progress.error = progress.brief = None
+
+
+def park_crashing(draft: Draft, work: Work | None, works: Iterable[Work]) -> None:
+    """Whoever runs the workflow has died again and again: park the threads that have something to do.
+
+    work: what comes next. If that is a teardown, it alone is parked.
+    """
+    progress, crashes = draft.progress, draft.progress.crashes
+    if isinstance(work, TearDown):
+        teardown = progress.teardown(work.thread, work.since, work.event)
+        teardown.trouble = _died(f"teardown of event {work.event!r}", crashes)
+        return
+    for each in list(works):
+        if not isinstance(each, End):
+            thread = progress.threads[each.thread]
+            thread.trouble = _died(thread.at, crashes)
+
+
+def check_kept(draft: Draft, workflow_id: str, *, at_rest: bool) -> None:
+    """Raise EventsFull or EventRefused when a sender's event can't be kept, or must not be.
+
+    at_rest: nothing is left to be done now that could bring a thread to another Wait.
+    """
+    delivery = draft.delivery
+    if delivery is None:
+        return
+    if not delivery.room:
+        raise EventsFull(workflow_id)
+    refusal = refusal_at_rest(draft.tree_if_any, draft.progress, delivery.event) if at_rest else None
+    if refusal is not None and not delivery.stored:
+        raise refusal
+
+
+def settle_events(draft: Draft, *, at_rest: bool) -> None:
+    """The lease is given back: each event that is still there is kept, or refused, and its sender told."""
+    progress, delivery = draft.progress, draft.delivery
+    tree = draft.tree_if_any if at_rest else None
+    for event in list(progress.events):
+        own = delivery is not None and delivery.is_of(event.event_id) and not delivery.stored
+        refusal = refusal_at_rest(tree, progress, event) if own or event.sender else None
+        if refusal is not None and own:
+            draft.refuse(refusal)
+        elif refusal is not None:
+            progress.drop_event(event.event_id)
+            progress.remember(event.sender, refusal_as_stored(refusal))
+        event.sender = ""
+
+
+def _died(place: str, crashes: int) -> Trouble:
+    trouble = Trouble(crashes, parked=True)
+    trouble.stopped_with(f"{place}: the process has died {crashes} times in a row")
+    return trouble
 
 
 def _resolve_aliases(progress: Progress, tree: Tree) -> None:

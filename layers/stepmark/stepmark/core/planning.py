@@ -235,14 +235,35 @@ def given_up(progress: Progress, now: float, *, broken: bool) -> list[Teardown]:
     """What can't be torn down, or has failed for too long."""
     if progress.ends_at is None or now < progress.ends_at + GIVE_UP_SECONDS:
         return []
-    return [each for each in progress.teardowns if each.trouble.attempt or broken]
+    return failed_teardowns(progress, broken=broken)
 
 
-def status_of(progress: Progress, now: float, *, work_left: bool) -> Status:
-    """Where a workflow stands that has, or has not, something to do now."""
+def left_behind(progress: Progress) -> bool:
+    """Whether a workflow is over, and something is left that nobody will tear down without being told to."""
+    if progress.ended is None or not progress.teardowns:
+        return False
+    # without a definition nobody can: somebody has to mend it first
+    return progress.error is not None or any(each.trouble.parked for each in progress.teardowns)
+
+
+def failed_teardowns(progress: Progress, *, broken: bool) -> list[Teardown]:
+    """What is left of a workflow that is over, and has failed or can't be tried."""
+    return [each for each in progress.teardowns if broken or each.trouble.attempt or each.trouble.parked]
+
+
+def is_settled(progress: Progress, *, broken: bool) -> bool:
+    """Whether a workflow is over, and nothing of it has failed to be torn down."""
+    return progress.ended is not None and not failed_teardowns(progress, broken=broken)
+
+
+def status_of(progress: Progress, now: float, before: Status, *, work_left: bool) -> Status:
+    """Where a workflow stands that has, or has not, something to do now; before: where it stood.
+
+    What has once been FINISHED or CANCELLED stays so, whatever becomes of what is still to be torn down.
+    """
     ended = progress.ended
-    if ended is not None and progress.ends_at is not None and now >= progress.ends_at:
-        return ended  # what can't be torn down is given up by itself
+    if ended is not None and (before.closed or (progress.ends_at is not None and now >= progress.ends_at)):
+        return ended  # past its end, what can't be torn down is given up by itself
     troubles = [trouble for trouble in progress.troubles() if trouble.attempt or trouble.parked]
     if any(trouble.parked for trouble in troubles):
         return Status.PARKED

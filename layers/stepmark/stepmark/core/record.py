@@ -9,13 +9,12 @@ from typing import Any, NamedTuple
 
 from pydantic_core import to_json
 
+from stepmark.core import outputs
 from stepmark.core.values import read
 from stepmark.errors import StateError, frames_of
 
 MAX_EVENTS = 100  # events stored until they are handled
 MAX_EVENT_BYTES = 65_536
-MAX_OUTPUTS = 100  # event_ids remembered with their output, oldest forgotten first
-MAX_OUTPUT_BYTES = 65_536
 MAX_REFUSAL = 2_000  # characters that are stored of why an event was refused
 
 UNKNOWN = -1.0  # the timer of a workflow whose last worker has died: there may be one
@@ -27,7 +26,7 @@ class Status(StrEnum):
 
     RUNNING: a step runs, or waits for its next attempt. WAITING: only an event, a timer or a change of the
     state helps. PARKED: a person must act (`retry`, `move`, `cancel`, or a new deploy and `retry`).
-    FINISHED and CANCELLED are final.
+    FINISHED and CANCELLED are final, also while something is still to be torn down.
     """
 
     RUNNING = "RUNNING"
@@ -236,16 +235,12 @@ class Progress:
     timer: float | None = None  # the wake-up that the scheduler keeps, or may keep: UNKNOWN
     look: bool = False  # posted to the one who runs it: what an Observation looks for may have happened
     rested: int = 0  # the version with which it last had nothing to do for a while
+    life: str = ""  # tells it from another workflow of its id, before it or in another store
 
     def remember(self, event_id: str, output: Any) -> None:
-        """Keep an event's output for a repeat of its event_id, within the bounds above."""
-        if not event_id:
-            return
-        self.outputs[event_id] = output
-        while len(self.outputs) > MAX_OUTPUTS or (
-            len(self.outputs) > 1 and len(to_json(list(self.outputs.items()))) > MAX_OUTPUT_BYTES
-        ):
-            self.outputs.popitem(last=False)
+        """Keep an event's output for a repeat of its event_id."""
+        if event_id:
+            outputs.remember(self.outputs, event_id, output)
 
     def room_for(self, payload: str) -> bool:
         """Whether one more event can be stored."""
@@ -260,10 +255,10 @@ class Progress:
         """Keep the event of that id no longer."""
         self.events = [event for event in self.events if event.event_id != event_id]
 
-    def keep_events(self) -> None:
-        """The lease is given back: events that are still there are kept, and their senders told so."""
-        for event in self.events:
-            event.sender = ""
+    def teardown(self, thread: str, since: int, event: str) -> Teardown:
+        """The teardown of an event whose thread came to its Wait at that version."""
+        key = (thread, since, event)
+        return next(each for each in self.teardowns if (each.thread, each.since, each.event) == key)
 
     def troubles(self) -> list[Trouble]:
         """What has happened so far to every piece of work."""
@@ -286,7 +281,8 @@ class Progress:
 
     def to_json(self) -> str:  # noqa: C901 - one case a field
         """As text; what has its default is left out."""
-        stored: dict[str, Any] = {"threads": [_thread(thread) for thread in self.threads.values()]}
+        stored: dict[str, Any] = {"life": self.life} if self.life else {}
+        stored["threads"] = [_thread(thread) for thread in self.threads.values()]
         if self.events:
             stored["events"] = [
                 [e.event, e.payload, e.thread, e.event_id, e.received_at, _trouble(e.trouble)]
@@ -296,7 +292,7 @@ class Progress:
         if self.teardowns:
             stored["teardowns"] = [_teardown(teardown) for teardown in self.teardowns]
         if self.outputs:
-            stored["outputs"] = list(self.outputs.items())
+            stored |= outputs.store(self.outputs)
         if self.ended is not None:
             stored["ended"] = self.ended
         if self.crashes:
@@ -336,7 +332,7 @@ class Progress:
                 for e in stored.get("events", ())
             ],
             teardowns=[_from_teardown(t) for t in stored.get("teardowns", ())],
-            outputs=OrderedDict(stored.get("outputs", ())),
+            outputs=outputs.load(stored),
             ended=Status(stored["ended"]) if "ended" in stored else None,
             crashes=stored.get("cutOff", 0),
             result=stored.get("result"),
@@ -346,6 +342,7 @@ class Progress:
             timer=_number(stored.get("timer")),
             look=stored.get("look", False),
             rested=int(stored.get("rested", 0)),
+            life=stored.get("life", ""),
         )
 
 

@@ -51,6 +51,10 @@ class _Builder:
         root = self.shape.root
         self._add(section, root, prefixes=("",), root=root, loop=None)
         self._admit_short_names()
+        tree = Tree(section, self.shape)
+        for node in root.walk():
+            if node.kind is Wait and tree[node].refuse != ():
+                self.shape.refused[node] = self._refused(node, tree[node])
         return self.shape
 
     def _add(
@@ -83,7 +87,8 @@ class _Builder:
                 names = [f"{before}{name}" for name in (child.name, *child.aliases) for before in prefixes]
                 self._name(inner, names, root)
                 if isinstance(child, On) and inner.name != child.name:
-                    self._short.setdefault(child.name, []).append(inner)
+                    for short in (child.name, *child.aliases):
+                        self._short.setdefault(short, []).append(inner)
             self._add(child, inner, prefixes=prefixes, root=root, loop=loop)
         _check_inside(statement, node)
 
@@ -94,6 +99,20 @@ class _Builder:
                 self.shape.events[name] = nodes
                 for node in nodes:
                     node.aliases += (name,)
+
+    def _refused(self, node: Node, wait: Wait) -> list[Node]:
+        """The events that a Wait refuses, by their names within its own Scope, or else anywhere."""
+        if not isinstance(wait.refuse, tuple):
+            raise DefinitionError(f"Wait {node.name!r}: refuse must be a tuple of the names of events")
+        prefix, events, refused = node.name.removesuffix(wait.name), self.shape.events, list[Node]()
+        for name in wait.refuse:
+            nodes = events.get(f"{prefix}{name}") or events.get(name, [])
+            if not nodes:
+                raise DefinitionError(f"Wait {node.name!r}: there is no event {name!r} that it could refuse")
+            if any(on in nodes for on in node.body):
+                raise DefinitionError(f"Wait {node.name!r} waits for event {name!r}: it can't refuse it")
+            refused += nodes
+        return refused
 
     def _name(self, node: Node, names: list[str], root: Node) -> None:
         """Note a statement's name and its aliases, for what can be looked up by them."""

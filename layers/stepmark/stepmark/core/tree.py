@@ -67,10 +67,11 @@ class Node:
 class Shape:
     """All statements of a definition by name, for each thread that it can have.
 
-    threads, events: the Go and the On statements by name and alias. handled: every On.
+    threads, events: the Go and the On statements by name and alias. handled: every On. refused: the On
+    statements whose events a Wait refuses.
     """
 
-    __slots__ = ("by_root", "events", "handled", "root", "threads")
+    __slots__ = ("by_root", "events", "handled", "refused", "root", "threads")
 
     def __init__(self) -> None:
         self.root = Node(Section, "", None, 0)
@@ -78,6 +79,7 @@ class Shape:
         self.threads: dict[str, list[Node]] = {}
         self.events: dict[str, list[Node]] = {}
         self.handled: list[Node] = []
+        self.refused: dict[Node, list[Node]] = {}
 
     def find(self, root: Node, name: str) -> Node | None:
         """The statement of that name, or with that alias, in one thread's part of the definition."""

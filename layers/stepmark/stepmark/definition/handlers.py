@@ -50,7 +50,9 @@ class Handler(EventSource, ABC, Generic[Payload, SetupData]):
                 close_task(request.setup_data)
 
     All three may be `async def`, are retried on their own, and may run more than once. Only handle() may
-    change the state. `retry` is an attribute of the class or the object.
+    change the state. `retry` is an attribute of the class or the object. A teardown() that has used up its
+    attempts parks the workflow, unless that is over: then it stays so. Either way `Engine.retry` tries it
+    again.
     """
 
     retry: Retry | None = None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 from stepmark.definition.workflow import Statement, keys_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from stepmark.definition.retry import Retry
     from stepmark.definition.workflow import Aliases, EventSource
@@ -263,16 +263,22 @@ class On(Statement):
 class Wait(Statement):
     """Waits until one of its events comes: exactly one wins, the others are torn down.
 
-    Wait("for an answer", On("answer", self.on_answer), On("too late", Timeout(minutes=10)))
+        Wait("for an answer", On("answer", self.on_answer), On("too late", Timeout(minutes=10)))
+        Wait("for the parcel", On("delivered", self.on_delivered), refuse=("cancel",))
+
+    refuse: the names of events that are not kept for a later Wait while a thread is at this one, unless
+    another thread waits for them: whoever sends one is told so by EventRefused. One that was kept before
+    stays.
     """
 
-    __slots__ = ()
+    __slots__ = ("refuse",)
 
-    def __init__(self, name: str, *events: On, aliases: Aliases = ()) -> None:
+    def __init__(self, name: str, *events: On, refuse: Collection[str] = (), aliases: Aliases = ()) -> None:
         self.name = name
         self.body = events
         self.aliases = aliases
-        self.key = (Wait, name, aliases, keys_of(events, f"Wait {name!r}"))
+        self.refuse = tuple(refuse) if isinstance(refuse, list | set | frozenset) else refuse
+        self.key = (Wait, name, aliases, self.refuse, keys_of(events, f"Wait {name!r}"))
 
 
 class WaitFor(Statement):

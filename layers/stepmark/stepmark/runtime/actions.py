@@ -179,7 +179,7 @@ class Actions:
             name,
             trouble.attempt + 1,
             key_of(workflow_id, key, thread.since, *purpose),
-            activity or Activity(self._runtime.store, self._draft.outbox),
+            activity or Activity(self._runtime.store, self._draft.outbox, self._draft.progress.life),
         )
 
     def _call(self, function: Callable[[], Any], context: StepContext) -> Any:
@@ -219,7 +219,7 @@ class Actions:
         tree = build(copy)
         action = tree[tree.stop(thread.place)].action
         before = draft.codec.dump(copy)
-        activity = Activity(store, None)
+        activity = Activity(store, None, draft.progress.life)
         context = self._context(thread, node.name, thread.trouble, activity=activity)
         future = begin(action, context, self._runtime.executor)
         self._flights.add(thread.key, Flight(thread.since, future, activity, copy, before))
@@ -361,8 +361,7 @@ def _request(context: StepContext, state: Workflow, data: Any) -> Request:
 
 
 def _teardown(progress: Progress, work: TearDown) -> Teardown:
-    key = (work.thread, work.since, work.event)
-    return next(t for t in progress.teardowns if (t.thread, t.since, t.event) == key)
+    return progress.teardown(work.thread, work.since, work.event)
 
 
 def _nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,14 +10,14 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Self
 
 from stepmark.core.delivery import Answered, Closed, JoinsCommit, Output, Posted, Sender, meet
-from stepmark.core.record import MAX_EVENT_BYTES, Event, Place, Progress, Record, Status, Thread
+from stepmark.core.event_ids import as_known, is_anonymous
+from stepmark.core.planning import is_settled
+from stepmark.core.record import Event, Place, Progress, Record, Status, Thread
 from stepmark.core.snapshot import read_snapshot
 from stepmark.core.state import codec_of
-from stepmark.core.values import encode, read_or_none
-from stepmark.definition.workflow import MAIN, check_start, classes_by_name, is_text
+from stepmark.core.values import read_or_none
+from stepmark.definition.workflow import MAIN, check_start, classes_by_name
 from stepmark.errors import (
-    PayloadRefused,
-    PayloadTooLarge,
     RetryableError,
     StateError,
     UnknownThread,
@@ -28,10 +29,19 @@ from stepmark.errors import (
     WorkflowNotFound,
 )
 from stepmark.runtime.clock import Clock, SystemClock
-from stepmark.runtime.context import activity_in
+from stepmark.runtime.context import activity_in, id_within_step
 from stepmark.runtime.heartbeat import Leases
 from stepmark.runtime.ledger import Budget, LeaseLost, Runtime, is_leased
-from stepmark.runtime.senders import await_output, check_event, closed_before, join_commit, post, post_look
+from stepmark.runtime.senders import (
+    await_output,
+    check_event,
+    join_commit,
+    message_of,
+    post,
+    post_look,
+    reply_of,
+    runs_code,
+)
 from stepmark.runtime.session import Session, snapshot_after
 from stepmark.runtime.unreadable import close_unread, is_long_over, put_aside
 from stepmark.runtime.worker import Worker
@@ -155,7 +165,7 @@ class Engine(_Sessions):
     least once" do now and then, both workers run that step, and one of them commits it.
 
     on_parked: called with the id of a workflow that has become PARKED, and the names of the statements that
-    its threads are at, by whoever has seen it park.
+    its threads are at, by whoever has seen it park; also when one that is over could not be torn down.
 
     max_commits_without_pause: a workflow that has committed so often since it last waited, for an event or
     for a second, is PARKED: most likely it loops for ever.
@@ -224,7 +234,8 @@ class Engine(_Sessions):
         self._class_of(name)
         text = codec_of(cls).store(workflow).text
         end = None if ends_at is None else float(ends_at)
-        progress = Progress(threads={MAIN: Thread(MAIN, Place(""))}, ends_at=end).to_json()
+        main = {MAIN: Thread(MAIN, Place(""))}
+        progress = Progress(threads=main, ends_at=end, life=secrets.token_hex(4)).to_json()
         empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)
         session = Session(self.runtime, cls, empty)
         if not session.begin():
@@ -295,43 +306,39 @@ class Engine(_Sessions):
             output = engine.callback("request-7", "answer", {"approved": True}, event_id="click-1")
 
         thread: only this thread gets it, which must run, or be one that the definition would start as things
-        stand; else the one that has waited longest. event_id: a repeat with the same id returns the first
-        output and runs nothing (the last 100 outputs are kept, 64 KB together). An event that nobody waits
-        for yet is kept (100 at most, 64 KB together) and None returned; so is one that a step or handler
-        sends to its own workflow: it becomes part of that step's commit.
+        stand; else the one that has waited longest. event_id: a repeat of the event with the same id, to the
+        same thread if one is given, returns the first output and runs nothing, also while the first is still
+        being handled (the last 100 ids are kept, their outputs up to 64 KB together; OutputForgotten beyond).
+        What a step or handler sends without an id has one of its own: when it is run again, the event counts
+        once. An event that nobody waits for yet is kept (100 at most, 64 KB together) and None returned; so
+        is one that a step or handler sends to its own workflow: it becomes part of that step's commit.
 
         Raises PayloadRefused (beyond 64 KB PayloadTooLarge), UnknownEvent, UnknownThread, WorkflowClosed,
-        WorkflowNotFound, HandlerFailed when the handler raised (nothing has changed), EventsFull, and
-        EventPending when another worker, which has the event now, has not answered in time. ValueError when
-        the event_id is no text.
+        WorkflowNotFound, HandlerFailed when the handler raised (nothing has changed), EventRefused when it is
+        not taken now, EventsFull, and EventPending when another worker, which has the event now, has not
+        answered in time. ValueError when the event_id is no text.
         """
-        if isinstance(event_id, str) and not is_text(event_id):
-            raise ValueError(f"event_id must be some text, not {event_id!r}")
-        text = encode(payload, f"the payload of event {event!r}", _refused)
-        if len(text.encode()) > MAX_EVENT_BYTES:
-            long = f"the payload of event {event!r} is longer than {MAX_EVENT_BYTES} bytes"
-            raise PayloadTooLarge(long, brief=long)
-        clock = self.runtime.clock
-        sender = uuid.uuid4().hex
-        message = Event(event, text, thread, event_id or f"stepmark-{sender}", 0.0, sender=sender)
-        message.until = clock.now() + self._callback_seconds
-        contended = False
-        while True:
-            message.received_at = clock.now()
-            try:
-                return self._send(workflow_id, message, repeatable=event_id is not None, contended=contended)
-            except (VersionConflict, LeaseLost):
-                contended = True  # somebody else was faster: see by its id what has become of the event
+        until = self.runtime.clock.now() + self._callback_seconds
+        with id_within_step(self.runtime.store, workflow_id, event, thread) as own_id:
+            message = message_of(event, payload, thread, own_id if event_id is None else event_id, until)
+            contended = False
+            while True:
+                message.received_at = self.runtime.clock.now()
+                try:
+                    return self._send(workflow_id, message, once=bool(event_id), contended=contended)
+                except (VersionConflict, LeaseLost):
+                    contended = True  # somebody else was faster: see by its id what has become of the event
 
     def get(self, workflow_id: str) -> Snapshot:
         """The workflow as last committed; raises WorkflowNotFound."""
         return self._snapshot(self._load(workflow_id))
 
     def cancel(self, workflow_id: str) -> Snapshot:
-        """End a workflow now and tear down what it waits for; one that is over stays as it is.
+        """End a workflow now and tear down what it waits for.
 
-        A step that runs at this moment can't be stopped, but what it changes is not committed. When it can't
-        be read any more what the workflow waits for, nothing of that is torn down.
+        One that is over stays so; whatever of it could not be torn down is given up. A step that runs at this
+        moment can't be stopped, but what it changes is not committed. When it can't be read any more what the
+        workflow waits for, nothing of that is torn down.
         """
         while True:
             record = self._load(workflow_id)
@@ -339,7 +346,7 @@ class Engine(_Sessions):
                 session = self._session(record)
                 if session is None or (session.broken and read_or_none(record.state) is None):
                     return self._snapshot(close_unread(self.runtime, record))
-                if session.draft.progress.ended is not None and not session.over:
+                if not session.over and is_settled(session.draft.progress, broken=session.broken):
                     return self._snapshot(record)
                 return self._attend(session, session.cancel)
             except VersionConflict:
@@ -376,10 +383,11 @@ class Engine(_Sessions):
 
     # -- how events are sent --------------------------------------------------------------------------
 
-    def _send(self, workflow_id: str, message: Event, *, repeatable: bool, contended: bool) -> Any:
+    def _send(self, workflow_id: str, message: Event, *, once: bool, contended: bool) -> Any:
         """Deliver an event, or have the one who runs the workflow deliver it.
 
-        Raises VersionConflict or LeaseLost when it has to be tried again, from the start.
+        once: others may send it too at this moment. Raises VersionConflict or LeaseLost when it has to be
+        tried again, from the start.
         """
         record = self._load(workflow_id)
         session = self._readable(record)
@@ -390,6 +398,7 @@ class Engine(_Sessions):
         sender = Sender.OUTSIDE
         if activity is not None:
             sender = Sender.STEP_ALONGSIDE if activity.events is None else Sender.STEP
+        message.event_id = as_known(message, progress, session.draft.tree_if_any)
         meeting = meet(progress, message.event_id, sender, leased=leased)
         if isinstance(meeting, Answered):
             return meeting.output
@@ -397,7 +406,7 @@ class Engine(_Sessions):
             raise WorkflowClosed(f"workflow {workflow_id!r} is {meeting.status}: it takes no more events")
         if session.broken and not leased:
             self.resume(workflow_id)  # parks it: the definition, or the state, is of no use
-        decoded = check_event(session.draft.tree, progress, workflow_id, message)
+        decoded = check_event(session.draft.tree, progress, workflow_id, message, sender)
         if isinstance(meeting, JoinsCommit):
             if activity is not None and not meeting.stored:
                 join_commit(activity, progress, message, workflow_id)
@@ -405,8 +414,12 @@ class Engine(_Sessions):
         if isinstance(meeting, Posted):
             if not meeting.stored:
                 post(self.runtime, record, message if meeting.awaited else replace(message, sender=""))
-            return await_output(self.runtime, workflow_id, message) if meeting.awaited else None
-        session.contended = session.contended or contended
+            own = not meeting.stored
+            return await_output(self.runtime, workflow_id, message, own=own) if meeting.awaited else None
+        session.contended = (
+            session.contended or contended or (once and runs_code(session.draft.tree, message.event))
+        )
+        repeatable = not is_anonymous(message.event_id)
         delivery = session.receive(replace(message), meeting.stored, decoded, repeatable=repeatable)
         return self._deliver(session, delivery)
 
@@ -415,21 +428,10 @@ class Engine(_Sessions):
         try:
             self._attend(session, session.run, quiet=False)
         except (VersionConflict, LeaseLost, RetryableError):
-            if delivery.open:
+            if not isinstance(delivery.reply, Output):
                 raise
             # what went wrong came after the event, and others will go on with it
-        if isinstance(delivery.reply, Output):
-            return delivery.reply.value
-        if delivery.reply is not None:
-            raise delivery.reply
-        ended = session.draft.progress.ended
-        if ended is not None and not delivery.promised:
-            raise closed_before(session.workflow_id, ended)
-        return None
-
-
-def _refused(message: str) -> PayloadRefused:
-    return PayloadRefused(message, brief=message)
+        return reply_of(delivery, session.workflow_id, session.draft.progress.ended)
 
 
 def run_worker(

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, TypeGuard, cast
 
+from stepmark.core.planning import left_behind
 from stepmark.core.record import QUEUE, UNKNOWN, Progress, Record, Status
 from stepmark.errors import RetryableError, StateError, VersionConflict, printable
 from stepmark.runtime import owners
@@ -91,14 +92,14 @@ class Runtime:
         if os.getpid() != self.pid:
             raise RuntimeError("this Engine was made before a fork: make store and engine in each process")
 
-    def tell_parked(self, before: Status, record: Record, at: tuple[str, ...]) -> None:
-        """Call the hook once a workflow has become PARKED; what it raises must not stop anything."""
-        if self.on_parked is None or record.status is not Status.PARKED or before is Status.PARKED:
+    def tell_parked(self, workflow_id: str, at: tuple[str, ...]) -> None:
+        """Call the hook: nobody goes on without being told to. What it raises must not stop anything."""
+        if self.on_parked is None:
             return
         try:
-            self.on_parked(record.workflow_id, at)
+            self.on_parked(workflow_id, at)
         except Exception as error:  # noqa: BLE001 - the user's function may raise anything
-            workflow_id, name = printable(record.workflow_id), type(error).__name__
+            workflow_id, name = printable(workflow_id), type(error).__name__
             _log.warning("workflow %s: on_parked raised %s", workflow_id, name)
 
     @property
@@ -131,6 +132,9 @@ class Ledger:
         self._adopted = record.queued and adopts  # the lease that lies in the queue, without a write
         self._woken_for = record.due_at if record.lease_owner is None else None
         self._posted = posted
+        self._stuck = record.status is Status.PARKED or (
+            record.status.closed and left_behind(Progress.from_json(record.progress))
+        )
         self._keeper = runtime.keeper
         self._far = 0.0
         if self._keeper is not None:
@@ -212,14 +216,16 @@ class Ledger:
         return now + self.runtime.lease_seconds
 
     def _written(self, record: Record, progress: Progress) -> None:
-        before = self.record.status
         self.record = record
         self._adopted = False
         self._timer_moved = False
         self._posted = len(progress.events)
-        if record.status is not before:
-            at = tuple(thread.at for thread in progress.threads.values())
-            self.runtime.tell_parked(before, record, at)
+        stuck = record.status is Status.PARKED or left_behind(progress)
+        if stuck and not self._stuck:
+            at = [thread.at for thread in progress.threads.values()]
+            at += [each.place.at for each in progress.teardowns if progress.ended is not None]
+            self.runtime.tell_parked(record.workflow_id, tuple(at))
+        self._stuck = stuck
 
     def catch_up(self, progress: Progress) -> bool:
         """After a conflict, or to see whether there is anything new: take over what was posted.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from stepmark.core.delivery import refusal_from
+from stepmark.core.delivery import Output, Sender, output_of, refusal_at_rest, refusal_from
+from stepmark.core.event_ids import anonymous, qualified
 from stepmark.core.payloads import Decoded, decode_payload
-from stepmark.core.record import Progress
+from stepmark.core.record import MAX_EVENT_BYTES, Event, Progress
+from stepmark.core.values import encode
 from stepmark.definition.handlers import Observation, Timeout
-from stepmark.definition.workflow import MAIN
+from stepmark.definition.workflow import MAIN, is_text
 from stepmark.errors import (
     EventPending,
     EventsFull,
     PayloadRefused,
+    PayloadTooLarge,
     UnknownEvent,
     UnknownThread,
     VersionConflict,
@@ -23,7 +27,8 @@ from stepmark.errors import (
 from stepmark.runtime.ledger import LeaseLost, is_leased
 
 if TYPE_CHECKING:
-    from stepmark.core.record import Event, Record, Status
+    from stepmark.core.delivery import Delivery
+    from stepmark.core.record import Record, Status
     from stepmark.core.tree import Tree
     from stepmark.runtime.context import Activity
     from stepmark.runtime.ledger import Runtime
@@ -31,7 +36,34 @@ if TYPE_CHECKING:
 _FIRST_PAUSE, _MAX_PAUSE = 0.01, 0.5  # seconds between two looks for an output
 
 
-def check_event(tree: Tree, progress: Progress, workflow_id: str, message: Event) -> list[Decoded]:
+def message_of(event: str, payload: object, thread: str | None, event_id: str | None, until: float) -> Event:
+    """An event as its sender gives it, who waits until then.
+
+    Raises PayloadRefused, and ValueError for an id that is no text.
+    """
+    if isinstance(event_id, str) and not is_text(event_id):
+        raise ValueError(f"event_id must be some text, not {event_id!r}")
+    text = encode(payload, f"the payload of event {event!r}", _refused)
+    if len(text.encode()) > MAX_EVENT_BYTES:
+        long = f"the payload of event {event!r} is longer than {MAX_EVENT_BYTES} bytes"
+        raise PayloadTooLarge(long, brief=long)
+    sender = uuid.uuid4().hex
+    own = qualified(event_id, event, thread) if event_id else anonymous(sender)
+    return Event(event, text, thread, own, 0.0, sender=sender, until=until)
+
+
+def _refused(message: str) -> PayloadRefused:
+    return PayloadRefused(message, brief=message)
+
+
+def runs_code(tree: Tree, event: str) -> bool:
+    """Whether a handler of an event has something to run."""
+    return any(tree[node].handler is not None for node in tree.shape.events.get(event, ()))
+
+
+def check_event(
+    tree: Tree, progress: Progress, workflow_id: str, message: Event, sender: Sender
+) -> list[Decoded]:
     """Refuse what the definition has no use for; the payload as its handlers want it."""
     event, thread = message.event, message.thread
     handlers = [tree[node].handler for node in tree.shape.events.get(event, [])]
@@ -50,6 +82,11 @@ def check_event(tree: Tree, progress: Progress, workflow_id: str, message: Event
             refused = error
     if refused is not None and not decoded:
         raise refused
+    if sender is not Sender.OUTSIDE and progress.event(message.event_id) is None:
+        # a step can't be told later, when the workflow has come to rest
+        not_now = refusal_at_rest(tree, progress, message)
+        if not_now is not None:
+            raise not_now
     return decoded
 
 
@@ -87,8 +124,12 @@ def _leave(runtime: Runtime, record: Record, progress: Progress) -> None:
     runtime.store.commit(posted, record.version)
 
 
-def await_output(runtime: Runtime, workflow_id: str, message: Event) -> Any:
-    """Wait for what another worker makes of an event; LeaseLost when it has left the event behind."""
+def await_output(runtime: Runtime, workflow_id: str, message: Event, *, own: bool) -> Any:
+    """Wait for what another worker makes of an event; LeaseLost when it has left the event behind.
+
+    own: this sender has left it there. Else it has to be sent again when it is gone: it was refused, and that
+    was told to whoever had sent it.
+    """
     clock = runtime.clock
     pause = _FIRST_PAUSE
     while True:
@@ -97,12 +138,14 @@ def await_output(runtime: Runtime, workflow_id: str, message: Event) -> Any:
             raise WorkflowNotFound(f"there is no workflow {workflow_id!r}")
         progress = Progress.from_json(record.progress)
         if message.event_id in progress.outputs:
-            return progress.outputs[message.event_id]
+            return output_of(progress, message.event_id)
         if message.sender in progress.outputs:
-            raise refusal_from(progress.outputs[message.sender])
+            raise refusal_from(output_of(progress, message.sender))
         if progress.ended is not None:
             raise closed_before(workflow_id, progress.ended)
         stored = progress.event(message.event_id)
+        if stored is None and not own:
+            raise LeaseLost(workflow_id)
         if stored is not None and not stored.trouble.attempt and not is_leased(runtime, record):
             raise LeaseLost(workflow_id)
         if clock.now() >= message.until:
@@ -111,6 +154,17 @@ def await_output(runtime: Runtime, workflow_id: str, message: Event) -> Any:
             )
         clock.sleep(pause)
         pause = min(pause * 2, _MAX_PAUSE)
+
+
+def reply_of(delivery: Delivery, workflow_id: str, ended: Status | None) -> Any:
+    """What a sender is told by the call that has delivered its event; None for one that is kept."""
+    if isinstance(delivery.reply, Output):
+        return delivery.reply.value
+    if delivery.reply is not None:
+        raise delivery.reply
+    if ended is not None and not delivery.promised:
+        raise closed_before(workflow_id, ended)
+    return None
 
 
 def closed_before(workflow_id: str, ended: Status) -> WorkflowClosed:

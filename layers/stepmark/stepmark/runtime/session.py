@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepmark.core.delivery import delivery_of, refusal_as_stored, refusal_of
-from stepmark.core.draft import Draft, refuse_change
+from stepmark.core.draft import Draft, cancel, check_kept, park_crashing, refuse_change, settle_events
 from stepmark.core.failures import is_failure
 from stepmark.core.planning import due_at, is_over, next_work, status_of, times_ahead, works_of_threads
 from stepmark.core.record import Event, Status, Trouble
@@ -30,13 +30,7 @@ from stepmark.core.work import (
     TearDown,
 )
 from stepmark.definition.workflow import MAIN
-from stepmark.errors import (
-    EventsFull,
-    RecordTooLarge,
-    UnknownStatement,
-    VersionConflict,
-    text_of,
-)
+from stepmark.errors import EventRefused, RecordTooLarge, UnknownStatement, VersionConflict, text_of
 from stepmark.runtime.actions import Actions
 from stepmark.runtime.flights import Flights
 from stepmark.runtime.interrupts import Interrupts, is_ending
@@ -164,17 +158,16 @@ class Session:
         return True
 
     def run(self) -> None:
-        """Work until nothing is left or the budget is used up; EventsFull when the event can't be kept."""
-        self._planned = work = self._next(self.clock.now())
-        delivery = self.draft.delivery
-        if delivery is not None and not delivery.room and not self.draft.delivers(work):
-            raise EventsFull(self.workflow_id)
+        """Work until nothing is left or the budget is used up; EventsFull, EventRefused if it isn't kept."""
+        record, progress, now = self.ledger.record, self.draft.progress, self.clock.now()
+        self._planned = work = self._next(now)
+        if self.draft.delivery is not None and not self.draft.delivers(work):
+            check_kept(self.draft, self.workflow_id, at_rest=self._plan(now) is None)
         if work is not None:
             self.drive()
             return
-        record, progress, now = self.ledger.record, self.draft.progress, self.clock.now()
         left = self._plan(now) is not None
-        status = status_of(progress, now, work_left=left)
+        status = status_of(progress, now, record.status, work_left=left)
         settled = (status, progress.to_json(), due_at(progress, now, work_left=left), None)
         if settled != (record.status, record.progress, record.due_at, record.lease_owner):
             self._commit()
@@ -185,8 +178,9 @@ class Session:
         if self.ledger.was_abandoned:
             progress.crashes += 1
             if progress.crashes > MAX_CRASHES:  # a step that takes its process down would do so for ever
-                self.draft.park_crashing(works_of_threads(*self._situation(now)))
-        self._write(Standing(status_of(progress, now, work_left=True), held=True))
+                park_crashing(self.draft, self._plan(now), works_of_threads(*self._situation(now)))
+        status = status_of(progress, now, self.ledger.record.status, work_left=True)
+        self._write(Standing(status, held=True))
         self.draft.committed()
 
     def drive(self) -> None:
@@ -194,7 +188,7 @@ class Session:
         while True:
             work, self._planned = self._planned or self._next(self.clock.now()), None
             if work is not None:
-                if (work.needs_lease or self.contended) and not self.ledger.held:
+                if not self.ledger.held and (self.contended or _needs_lease(self.draft, work)):
                     self.claim()
                 elif self.ledger.spins(self.draft.progress) and not isinstance(work, End):
                     works = works_of_threads(*self._situation(self.clock.now()))
@@ -258,16 +252,14 @@ class Session:
     # -- what people ask for --------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """End the workflow now, whoever runs it."""
+        """End the workflow now, whoever runs it; of one that is over, give up what can't be torn down."""
         now = self.clock.now()
-        if self.over:
-            self.draft.close_for_good(now)
-        else:
-            self.draft.close(Status.CANCELLED, None)
+        cancel(self.draft, now, over=self.over)
         self.flights.drop_all()
         if self._plan(now) is None:
-            status = status_of(self.draft.progress, now, work_left=False)
-            self._write(Standing(status, due_at(self.draft.progress, now, work_left=False)))
+            progress = self.draft.progress
+            status = status_of(progress, now, self.ledger.record.status, work_left=False)
+            self._write(Standing(status, due_at(progress, now, work_left=False)))
             self.ledger.wake()
         else:
             self.claim()
@@ -307,8 +299,8 @@ class Session:
                 self._actions.look_on_arrival()
             draft.post_outbox()
             standing = self._standing()
-            if not (standing.held or standing.queued):
-                draft.progress.keep_events()
+            if draft.progress.events and not (standing.held or standing.queued):
+                settle_events(draft, at_rest=self._plan(self.clock.now()) is None)
             try:
                 self._write(standing)
             except VersionConflict:
@@ -329,8 +321,9 @@ class Session:
         held = bool(self.flights) or self._planned is not None
         left = held or self._plan(now) is not None
         queued = left and not held and self.ledger.runtime.queued
-        status = status_of(self.draft.progress, now, work_left=left)
-        due = None if held else due_at(self.draft.progress, now, work_left=left)
+        progress, before = self.draft.progress, self.ledger.record.status
+        status = status_of(progress, now, before, work_left=left)
+        due = None if held else due_at(progress, now, work_left=left)
         return Standing(status, due, held, queued)
 
     def _write(self, standing: Standing) -> None:
@@ -360,6 +353,12 @@ class Session:
         thread.trouble.failed_with(thread.at, error, text_of(error))
 
 
+def _needs_lease(draft: Draft, work: Work) -> bool:
+    """Whether a piece of work needs the lease, or delivers an event that others may find in the store."""
+    is_kept = isinstance(work, Deliver) and bool(work.event_id) and not draft.delivers(work)
+    return work.needs_lease or is_kept
+
+
 def _is_under_way(work: Work) -> bool:
     """Whether a piece of work ends what has begun, or notes what to wait for, or looks for the first time."""
     return isinstance(work, StoreResult | Expect) or (isinstance(work, Look) and work.first)
@@ -384,5 +383,8 @@ def _tell_sender(draft: Draft, event: Event, error: BaseException, now: float) -
     if event.sender and now < event.until:
         draft.progress.drop_event(event.event_id)
         draft.progress.remember(event.sender, refusal_as_stored(refusal))
+        return True
+    if isinstance(error, EventRefused):  # its sender was told that it is kept, and can't be told otherwise
+        draft.progress.drop_event(event.event_id)
         return True
     return None

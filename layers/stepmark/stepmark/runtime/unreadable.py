@@ -21,14 +21,14 @@ def is_long_over(record: Record, now: float) -> bool:
 
 
 def put_aside(runtime: Runtime, record: Record) -> Record:
-    """Park what nobody can run, until its end comes or somebody cancels it."""
+    """Park what nobody can run, until its end comes or somebody cancels it; what is over stays so."""
     end = _end_of(record)
     if end is not None and runtime.clock.now() >= end:
         return close_unread(runtime, record)
     parked = replace(
         record,
         version=record.version + 1,
-        status=Status.PARKED,
+        status=record.status if record.status.closed else Status.PARKED,
         due_at=end,
         lease_owner=None,
         lease_until=None,
@@ -36,7 +36,8 @@ def put_aside(runtime: Runtime, record: Record) -> Record:
     if replace(parked, version=record.version) == record:
         return record
     runtime.store.commit(parked, record.version)
-    runtime.tell_parked(record.status, parked, ())
+    if parked.status is not record.status:
+        runtime.tell_parked(record.workflow_id, ())
     return parked
 
 
@@ -46,7 +47,7 @@ def close_unread(runtime: Runtime, record: Record) -> Record:
         progress = Progress.from_json(record.progress)
     except StateError:
         progress = Progress(ends_at=record.ends_at)
-    progress.ended = progress.ended or Status.CANCELLED
+    progress.ended = progress.ended or (record.status if record.status.closed else Status.CANCELLED)
     progress.threads, progress.events, progress.teardowns = {}, [], []
     progress.timer = progress.error = progress.brief = None
     closed = replace(

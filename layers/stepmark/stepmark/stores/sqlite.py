@@ -67,7 +67,9 @@ _NOTE_ALL_OVER = (
 )
 _NOTE_OVER = "INSERT INTO workflows_over VALUES (?, ?) ON CONFLICT DO UPDATE SET since = excluded.since"
 _OUTDATED = "SELECT workflow_id FROM workflows_over WHERE since <= ? ORDER BY since LIMIT 10"
-_FORGET = "DELETE FROM workflows WHERE workflow_id = ? AND status IN ('FINISHED', 'CANCELLED')"
+_FORGET = (
+    "DELETE FROM workflows WHERE workflow_id = ? AND status IN ('FINISHED', 'CANCELLED') AND due_at IS NULL"
+)
 _FORGET_OVER = "DELETE FROM workflows_over WHERE workflow_id = ?"
 _PAGE = 200
 _LOCKED_PAUSE = 0.01
@@ -142,7 +144,7 @@ class SqliteStore:
         changed = (record.workflow, record.version, status, record.state, record.progress, *indexed)
         if not self._change(_UPDATE, (*changed, *key)):
             raise VersionConflict(record.workflow_id)
-        if record.status.closed and self._keep is not None:
+        if record.status.closed and record.due_at is None and self._keep is not None:
             self._forget(record.workflow_id, self._keep)
 
     def due(self, now: float, limit: int, workflows: Collection[str] | None = None) -> list[str]:
