@@ -31,6 +31,7 @@ from stepmark.runtime.clock import Clock, SystemClock
 from stepmark.runtime.context import activity_in
 from stepmark.runtime.heartbeat import Leases
 from stepmark.runtime.ledger import Budget, LeaseLost, Runtime, is_leased
+from stepmark.runtime.loops import off_the_loop
 from stepmark.runtime.senders import await_output, check_event, closed_before, join_commit, post, post_look
 from stepmark.runtime.session import Session, snapshot_after
 from stepmark.runtime.unreadable import close_unread, is_long_over, put_aside
@@ -132,6 +133,7 @@ class _Sessions:
             ) from error
 
 
+@off_the_loop
 class Engine(_Sessions):
     """Runs workflows of the given classes over a store.
 
