@@ -181,7 +181,7 @@ class Child(Workflow):
         ]
         return Section(*steps, Step("sync", self.run_own_loop))
 
-    async def ask(self, number: int) -> int:
+    async def ask(self, _number: int) -> int:
         LOOPS.add(id(asyncio.get_running_loop()))
         async with SEMAPHORES[0]:
             await asyncio.sleep(0.001)
@@ -274,7 +274,7 @@ assert calling.wait(30)
 def test_a_process_ends_though_a_step_waits_for_the_engine() -> None:
     stepmark: Any = sys.modules["stepmark"]
     environment = {"PYTHONPATH": str(Path(stepmark.__file__).parents[1])}
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - this interpreter
         [sys.executable, "-c", WAITING_AT_EXIT], check=False, capture_output=True, env=environment, timeout=60
     )
     assert (done.returncode, done.stderr) == (0, b"")

@@ -9,14 +9,12 @@ from math import isfinite
 from typing import TYPE_CHECKING, Any, Self
 
 from stepmark.core.delivery import Answered, Closed, JoinsCommit, Output, Posted, Sender, meet
-from stepmark.core.record import MAX_EVENT_BYTES, Event, Place, Progress, Record, Status, Thread
+from stepmark.core.record import Event, Place, Progress, Record, Status, Thread
 from stepmark.core.snapshot import read_snapshot
 from stepmark.core.state import codec_of
-from stepmark.core.values import encode, read_or_none
+from stepmark.core.values import read_or_none
 from stepmark.definition.workflow import MAIN, check_start, classes_by_name, is_text
 from stepmark.errors import (
-    PayloadRefused,
-    PayloadTooLarge,
     RetryableError,
     StateError,
     UnknownThread,
@@ -27,12 +25,12 @@ from stepmark.errors import (
     WorkflowExists,
     WorkflowNotFound,
 )
+from stepmark.runtime import senders
 from stepmark.runtime.clock import Clock, SystemClock
 from stepmark.runtime.context import activity_in
 from stepmark.runtime.heartbeat import Leases
 from stepmark.runtime.ledger import Budget, LeaseLost, Runtime, is_leased
 from stepmark.runtime.loops import off_the_loop
-from stepmark.runtime.senders import await_output, check_event, closed_before, join_commit, post, post_look
 from stepmark.runtime.session import Session, snapshot_after
 from stepmark.runtime.unreadable import close_unread, is_long_over, put_aside
 from stepmark.runtime.worker import Worker
@@ -279,7 +277,7 @@ class Engine(_Sessions):
                     return self._attend(session, session.cancel, quiet=False)
                 if record.lease_owner is None:
                     return self._attend(session, session.look, quiet=False)
-                post_look(self.runtime, record)
+                senders.post_look(self.runtime, record)
             except (VersionConflict, LeaseLost):
                 continue  # somebody else was faster: look again
             return self._snapshot(record)
@@ -309,19 +307,16 @@ class Engine(_Sessions):
         """
         if isinstance(event_id, str) and not is_text(event_id):
             raise ValueError(f"event_id must be some text, not {event_id!r}")
-        text = encode(payload, f"the payload of event {event!r}", _refused)
-        if len(text.encode()) > MAX_EVENT_BYTES:
-            long = f"the payload of event {event!r} is longer than {MAX_EVENT_BYTES} bytes"
-            raise PayloadTooLarge(long, brief=long)
-        clock = self.runtime.clock
-        sender = uuid.uuid4().hex
-        message = Event(event, text, thread, event_id or f"stepmark-{sender}", 0.0, sender=sender)
-        message.until = clock.now() + self._callback_seconds
+        text = senders.payload_text(event, payload)
+        patience, sender = senders.Patience(self.runtime, self._callback_seconds), uuid.uuid4().hex
+        event_key = event_id or f"stepmark-{sender}"
+        message = Event(event, text, thread, event_key, 0.0, sender=sender, until=patience.until)
         contended = False
         while True:
-            message.received_at = clock.now()
+            message.received_at = self.runtime.clock.now()
             try:
-                return self._send(workflow_id, message, repeatable=event_id is not None, contended=contended)
+                repeatable = event_id is not None
+                return self._send(workflow_id, message, patience, repeatable=repeatable, contended=contended)
             except (VersionConflict, LeaseLost):
                 contended = True  # somebody else was faster: see by its id what has become of the event
 
@@ -378,7 +373,15 @@ class Engine(_Sessions):
 
     # -- how events are sent --------------------------------------------------------------------------
 
-    def _send(self, workflow_id: str, message: Event, *, repeatable: bool, contended: bool) -> Any:
+    def _send(
+        self,
+        workflow_id: str,
+        message: Event,
+        patience: senders.Patience,
+        *,
+        repeatable: bool,
+        contended: bool,
+    ) -> Any:
         """Deliver an event, or have the one who runs the workflow deliver it.
 
         Raises VersionConflict or LeaseLost when it has to be tried again, from the start.
@@ -399,15 +402,13 @@ class Engine(_Sessions):
             raise WorkflowClosed(f"workflow {workflow_id!r} is {meeting.status}: it takes no more events")
         if session.broken and not leased:
             self.resume(workflow_id)  # parks it: the definition, or the state, is of no use
-        decoded = check_event(session.draft.tree, progress, workflow_id, message)
+        decoded = senders.check_event(session.draft.tree, progress, workflow_id, message)
         if isinstance(meeting, JoinsCommit):
             if activity is not None and not meeting.stored:
-                join_commit(activity, progress, message, workflow_id)
+                senders.join_commit(activity, progress, message, workflow_id)
             return None
         if isinstance(meeting, Posted):
-            if not meeting.stored:
-                post(self.runtime, record, message if meeting.awaited else replace(message, sender=""))
-            return await_output(self.runtime, workflow_id, message) if meeting.awaited else None
+            return senders.leave_to_holder(self.runtime, record, message, meeting, patience)
         session.contended = contended
         delivery = session.receive(replace(message), meeting.stored, decoded, repeatable=repeatable)
         return self._deliver(session, delivery)
@@ -426,12 +427,8 @@ class Engine(_Sessions):
             raise delivery.reply
         ended = session.draft.progress.ended
         if ended is not None and not delivery.promised:
-            raise closed_before(session.workflow_id, ended)
+            raise senders.closed_before(session.workflow_id, ended)
         return None
-
-
-def _refused(message: str) -> PayloadRefused:
-    return PayloadRefused(message, brief=message)
 
 
 def run_worker(

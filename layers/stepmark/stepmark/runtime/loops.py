@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import sys
 import threading
 from collections import deque
 from contextlib import contextmanager, suppress
@@ -30,6 +29,8 @@ class _SharedLoop:
     asyncio has no name for "this thread does not run the loop for a while": what stands for it are the
     loop's thread and the task that runs, which are unset and set again here.
     """
+
+    # ruff: noqa: SLF001
 
     def __init__(self) -> None:
         import asyncio  # noqa: PLC0415 - ten milliseconds that workflows without an `async def` save
@@ -68,7 +69,7 @@ class _SharedLoop:
     @property
     def runs_here(self) -> bool:
         """Whether this thread runs it."""
-        return self._asyncio._get_running_loop() is self.loop  # noqa: SLF001 - see the class
+        return self._asyncio._get_running_loop() is self.loop
 
     @contextmanager
     def handed_over(self) -> Iterator[None]:

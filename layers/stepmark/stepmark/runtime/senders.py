@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from stepmark.core.delivery import refusal_from
 from stepmark.core.payloads import Decoded, decode_payload
-from stepmark.core.record import Progress
+from stepmark.core.record import MAX_EVENT_BYTES, Progress
+from stepmark.core.values import encode
 from stepmark.definition.handlers import Observation, Timeout
 from stepmark.definition.workflow import MAIN
 from stepmark.errors import (
     EventPending,
     EventsFull,
     PayloadRefused,
+    PayloadTooLarge,
     UnknownEvent,
     UnknownThread,
     VersionConflict,
@@ -23,6 +25,7 @@ from stepmark.errors import (
 from stepmark.runtime.ledger import LeaseLost, is_leased
 
 if TYPE_CHECKING:
+    from stepmark.core.delivery import Posted
     from stepmark.core.record import Event, Record, Status
     from stepmark.core.tree import Tree
     from stepmark.runtime.context import Activity
@@ -61,10 +64,33 @@ def _is_possible(tree: Tree, progress: Progress, thread: str) -> bool:
     return thread in {name if ident is None else f"{name}[{ident}]" for name, ident in gos}
 
 
+def payload_text(event: str, payload: object) -> str:
+    """An event's payload as JSON; PayloadRefused when it has none, or a long one."""
+    what = f"the payload of event {event!r}"
+    text = encode(payload, what, _refused)
+    if len(text.encode()) > MAX_EVENT_BYTES:
+        long = f"{what} is longer than {MAX_EVENT_BYTES} bytes"
+        raise PayloadTooLarge(long, brief=long)
+    return text
+
+
+def _refused(message: str) -> PayloadRefused:
+    return PayloadRefused(message, brief=message)
+
+
 def check_room(workflow_id: str, progress: Progress, message: Event) -> None:
     """Raise EventsFull when one more event can't be kept."""
     if not progress.room_for(message.payload):
         raise EventsFull(workflow_id)
+
+
+def leave_to_holder(
+    runtime: Runtime, record: Record, message: Event, meeting: Posted, patience: Patience
+) -> Any:
+    """Have the worker that runs the workflow deliver an event, and wait for its output if one is awaited."""
+    if not meeting.stored:
+        post(runtime, record, message if meeting.awaited else replace(message, sender=""))
+    return await_output(runtime, record.workflow_id, message, patience) if meeting.awaited else None
 
 
 def post(runtime: Runtime, record: Record, message: Event) -> None:
@@ -87,9 +113,31 @@ def _leave(runtime: Runtime, record: Record, progress: Progress) -> None:
     runtime.store.commit(posted, record.version)
 
 
-def await_output(runtime: Runtime, workflow_id: str, message: Event) -> Any:
+class Patience:
+    """For how long a sender waits for an output, whatever becomes of the wall clock meanwhile.
+
+    until: when that ends, as far as can be told by that clock.
+    """
+
+    def __init__(self, runtime: Runtime, seconds: float) -> None:
+        self.until = runtime.clock.now() + seconds
+        self._runtime = runtime
+        self._end = runtime.monotonic() + seconds
+        self._left = seconds  # when time passes by sleeping alone, as it may in a clock of somebody's own
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the sender waits no longer."""
+        return self._left <= 0 or self._runtime.monotonic() >= self._end
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for the next look."""
+        self._runtime.clock.sleep(seconds)
+        self._left -= seconds
+
+
+def await_output(runtime: Runtime, workflow_id: str, message: Event, patience: Patience) -> Any:
     """Wait for what another worker makes of an event; LeaseLost when it has left the event behind."""
-    clock = runtime.clock
     pause = _FIRST_PAUSE
     while True:
         record = runtime.store.load(workflow_id)
@@ -105,11 +153,11 @@ def await_output(runtime: Runtime, workflow_id: str, message: Event) -> Any:
         stored = progress.event(message.event_id)
         if stored is not None and not stored.trouble.attempt and not is_leased(runtime, record):
             raise LeaseLost(workflow_id)
-        if clock.now() >= message.until:
+        if patience.is_over:
             raise EventPending(
                 f"workflow {workflow_id!r} has not handled the event yet: repeat with the same event_id"
             )
-        clock.sleep(pause)
+        patience.sleep(pause)
         pause = min(pause * 2, _MAX_PAUSE)
 
 
