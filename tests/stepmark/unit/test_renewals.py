@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from stepmark import (
@@ -214,5 +215,5 @@ def test_a_store_says_how_long_a_write_may_take(tmp_path: Path) -> None:
         (CONFIG, 5.0),
         (Config(connect_timeout=1, read_timeout=2, retries={"max_attempts": 2}), 9.0),
     ]:
-        client = session.create_client("dynamodb", region_name="eu-west-1", config=config)
+        client: Any = session.create_client("dynamodb", region_name="eu-west-1", config=config)
         assert DynamoDBStore("Workflows", client).slowest_write == seconds

@@ -143,7 +143,8 @@ class Engine(_Sessions):
     up; a worker (`run_worker`) goes on with what is due later. Any number of engines may share a store.
 
     lease_seconds: for how long a workflow belongs to the one who runs it; prolonged while a step takes
-    longer. Whoever dies is replaced after that time; over a MemoryStore or SqliteStore, every call from the
+    longer, each on its own, and early enough for the store's slowest write if it is at least half as long
+    again. Whoever dies is replaced after that time; over a MemoryStore or SqliteStore, every call from the
     same machine sees the death at once. budget: what one call may do; beyond it, callback() does no more than
     deliver its event. callback_seconds: how long callback() waits for another worker that runs the workflow.
     parallel: how many steps with `into` run at once on threads; those of a workflow that such a step runs

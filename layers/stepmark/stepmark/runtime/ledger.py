@@ -309,8 +309,8 @@ class Ledger:
 
     def _prolonged(self, record: Record, lease: LeaseEnd) -> Record:
         holder = self._holder(lease) if self._is_ours(record) else record.lease_owner
-        end = {"lease_until": lease.until, "due_at": lease.until}
-        return replace(record, version=record.version + 1, lease_owner=holder, **end)
+        version, until = record.version + 1, lease.until
+        return replace(record, version=version, lease_owner=holder, lease_until=until, due_at=until)
 
     def wake(self) -> None:
         """Once the lease is given back, have the workflow resumed when it is due.
