@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import cache
 from heapq import merge
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 from zlib import crc32
 
 import botocore.session
@@ -84,6 +84,7 @@ class DynamoDBStore:
     ) -> None:
         self._table = table
         self._client = client or _client()
+        self.slowest_write = _slowest(self._client.meta.config)
         self._keep_seconds = keep_seconds
         self._kept: dict[
             str, float
@@ -261,6 +262,13 @@ def _client() -> DynamoDBClient:
             f"DynamoDB can't be asked: {error} (see AWS_DEFAULT_REGION, AWS_PROFILE)"
         ) from error
     return cast("DynamoDBClient", client)
+
+
+def _slowest(config: Any) -> float:  # its options are no attributes to type checkers
+    """How many seconds a client tries at most, but for its short pauses."""
+    retries = config.retries or {}
+    tries = retries.get("total_max_attempts", retries.get("max_attempts", 4) + 1)
+    return float(tries * (config.connect_timeout + config.read_timeout))
 
 
 def _unavailable(error: ClientError | BotoCoreError) -> StoreUnavailable:

@@ -28,20 +28,12 @@ from stepmark.errors import (
     WorkflowExists,
     WorkflowNotFound,
 )
+from stepmark.runtime import senders
 from stepmark.runtime.clock import Clock, SystemClock
 from stepmark.runtime.context import activity_in, id_within_step
 from stepmark.runtime.heartbeat import Leases
 from stepmark.runtime.ledger import Budget, LeaseLost, Runtime, is_leased
-from stepmark.runtime.senders import (
-    await_output,
-    check_event,
-    join_commit,
-    message_of,
-    post,
-    post_look,
-    reply_of,
-    runs_code,
-)
+from stepmark.runtime.loops import off_the_loop
 from stepmark.runtime.session import Session, snapshot_after
 from stepmark.runtime.unreadable import close_unread, is_long_over, put_aside
 from stepmark.runtime.worker import Worker
@@ -142,6 +134,7 @@ class _Sessions:
             ) from error
 
 
+@off_the_loop
 class Engine(_Sessions):
     """Runs workflows of the given classes over a store.
 
@@ -153,7 +146,8 @@ class Engine(_Sessions):
     up; a worker (`run_worker`) goes on with what is due later. Any number of engines may share a store.
 
     lease_seconds: for how long a workflow belongs to the one who runs it; prolonged while a step takes
-    longer. Whoever dies is replaced after that time; over a MemoryStore or SqliteStore, every call from the
+    longer, each on its own, and early enough for the store's slowest write if it is at least half as long
+    again. Whoever dies is replaced after that time; over a MemoryStore or SqliteStore, every call from the
     same machine sees the death at once. budget: what one call may do; beyond it, callback() does no more than
     deliver its event. callback_seconds: how long callback() waits for another worker that runs the workflow.
     parallel: how many steps with `into` run at once on threads; those of a workflow that such a step runs
@@ -288,7 +282,7 @@ class Engine(_Sessions):
                     return self._attend(session, session.cancel, quiet=False)
                 if record.lease_owner is None:
                     return self._attend(session, session.look, quiet=False)
-                post_look(self.runtime, record)
+                senders.post_look(self.runtime, record)
             except (VersionConflict, LeaseLost):
                 continue  # somebody else was faster: look again
             return self._snapshot(record)
@@ -318,14 +312,17 @@ class Engine(_Sessions):
         not taken now, EventsFull, and EventPending when another worker, which has the event now, has not
         answered in time. ValueError when the event_id is no text.
         """
-        until = self.runtime.clock.now() + self._callback_seconds
+        patience = senders.Patience(self.runtime, self._callback_seconds)
         with id_within_step(self.runtime.store, workflow_id, event, thread) as own_id:
-            message = message_of(event, payload, thread, own_id if event_id is None else event_id, until)
+            known = own_id if event_id is None else event_id
+            message = senders.message_of(event, payload, thread, known, patience.until)
             contended = False
             while True:
                 message.received_at = self.runtime.clock.now()
                 try:
-                    return self._send(workflow_id, message, once=bool(event_id), contended=contended)
+                    return self._send(
+                        workflow_id, message, patience, once=bool(event_id), contended=contended
+                    )
                 except (VersionConflict, LeaseLost):
                     contended = True  # somebody else was faster: see by its id what has become of the event
 
@@ -383,7 +380,15 @@ class Engine(_Sessions):
 
     # -- how events are sent --------------------------------------------------------------------------
 
-    def _send(self, workflow_id: str, message: Event, *, once: bool, contended: bool) -> Any:
+    def _send(
+        self,
+        workflow_id: str,
+        message: Event,
+        patience: senders.Patience,
+        *,
+        once: bool,
+        contended: bool,
+    ) -> Any:
         """Deliver an event, or have the one who runs the workflow deliver it.
 
         once: others may send it too at this moment. Raises VersionConflict or LeaseLost when it has to be
@@ -406,18 +411,15 @@ class Engine(_Sessions):
             raise WorkflowClosed(f"workflow {workflow_id!r} is {meeting.status}: it takes no more events")
         if session.broken and not leased:
             self.resume(workflow_id)  # parks it: the definition, or the state, is of no use
-        decoded = check_event(session.draft.tree, progress, workflow_id, message, sender)
+        decoded = senders.check_event(session.draft.tree, progress, workflow_id, message, sender)
         if isinstance(meeting, JoinsCommit):
             if activity is not None and not meeting.stored:
-                join_commit(activity, progress, message, workflow_id)
+                senders.join_commit(activity, progress, message, workflow_id)
             return None
         if isinstance(meeting, Posted):
-            if not meeting.stored:
-                post(self.runtime, record, message if meeting.awaited else replace(message, sender=""))
-            own = not meeting.stored
-            return await_output(self.runtime, workflow_id, message, own=own) if meeting.awaited else None
+            return senders.leave_to_holder(self.runtime, record, message, meeting, patience)
         session.contended = (
-            session.contended or contended or (once and runs_code(session.draft.tree, message.event))
+            session.contended or contended or (once and senders.runs_code(session.draft.tree, message.event))
         )
         repeatable = not is_anonymous(message.event_id)
         delivery = session.receive(replace(message), meeting.stored, decoded, repeatable=repeatable)
@@ -431,7 +433,7 @@ class Engine(_Sessions):
             if not isinstance(delivery.reply, Output):
                 raise
             # what went wrong came after the event, and others will go on with it
-        return reply_of(delivery, session.workflow_id, session.draft.progress.ended)
+        return senders.reply_of(delivery, session.workflow_id, session.draft.progress.ended)
 
 
 def run_worker(

@@ -8,6 +8,9 @@ import threading
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
+from stepmark.errors import printable
+from stepmark.runtime.lease import BEATS
+
 if TYPE_CHECKING:
     from stepmark.runtime.ledger import Ledger
 
@@ -15,11 +18,15 @@ _log = logging.getLogger("stepmark")
 
 
 class Leases:
-    """The leases of what one engine runs now, each for so many seconds."""
+    """The leases of what one engine runs now, each for so many seconds.
+
+    Each is prolonged on a thread of its own: a write that hangs, or fails, is that workflow's alone.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._ledgers: set[Ledger] = set()
+        self._renewing: set[Ledger] = set()
 
     def __bool__(self) -> bool:
         return bool(self._ledgers)
@@ -34,9 +41,28 @@ class Leases:
         self._ledgers.discard(ledger)
 
     def renew(self) -> None:
-        """Prolong those that are half over."""
+        """Prolong those for which it is time, and wait for that."""
         for ledger in list(self._ledgers):
-            ledger.renew()
+            _renew(ledger)
+
+    def begin_to_renew(self) -> None:
+        """Prolong those for which it is time, without waiting for it."""
+        for ledger in list(self._ledgers):
+            if ledger.needs_renewal and ledger not in self._renewing:
+                self._renewing.add(ledger)
+                renewal = threading.Thread(
+                    target=self._renew_beside, args=(ledger,), name="stepmark-renewal", daemon=True
+                )
+                try:
+                    renewal.start()
+                except RuntimeError:  # there are too many threads, or the process ends
+                    self._renew_beside(ledger)
+
+    def _renew_beside(self, ledger: Ledger) -> None:
+        try:
+            _renew(ledger)
+        finally:
+            self._renewing.discard(ledger)
 
 
 SHORTEST_SECONDS = 0.001  # between two beats: more often would be to do nothing else
@@ -45,8 +71,8 @@ SHORTEST_SECONDS = 0.001  # between two beats: more often would be to do nothing
 class Heartbeat:
     """Prolongs the leases of what the engines of this process run, however long a step takes.
 
-    One thread for all of them: it begins with the first call that runs a workflow and ends when none runs,
-    so that a call which is over within a quarter of its lease costs no thread.
+    One thread looks after all of them: it begins with the first call that runs a workflow and ends when none
+    runs, so that calls which are soon over cost no thread each.
     """
 
     def __init__(self) -> None:
@@ -56,7 +82,7 @@ class Heartbeat:
 
     def watch(self, leases: Leases) -> None:
         """Keep an engine's leases from now on, until it runs nothing."""
-        seconds = leases.seconds / 4
+        seconds = leases.seconds / BEATS
         if seconds < SHORTEST_SECONDS:
             return
         with self._changed:
@@ -76,18 +102,19 @@ class Heartbeat:
                 for idle in [each for each in self._watched if not each]:
                     self._watched.discard(idle)
                 watched = list(self._watched)
-                self._pause = min((each.seconds / 4 for each in watched), default=None)
+                self._pause = min((each.seconds / BEATS for each in watched), default=None)
                 if self._pause is None:
                     return
             while watched:
-                _renew(watched.pop())
+                watched.pop().begin_to_renew()
 
 
-def _renew(leases: Leases) -> None:
+def _renew(ledger: Ledger) -> None:
     try:
-        leases.renew()
-    except Exception as error:  # noqa: BLE001 - the other engines' leases must not run out for it
-        _log.warning("leases could not be prolonged: %s", type(error).__name__)
+        ledger.renew()
+    except Exception as error:  # noqa: BLE001 - a store may raise anything; the next beat tries again
+        what = printable(ledger.record.workflow_id), type(error).__name__
+        _log.warning("workflow %s: its lease could not be prolonged: %s", *what)
 
 
 HEARTBEAT = Heartbeat()

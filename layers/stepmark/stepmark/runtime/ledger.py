@@ -24,6 +24,8 @@ from stepmark.core.planning import left_behind
 from stepmark.core.record import QUEUE, UNKNOWN, Progress, Record, Status
 from stepmark.errors import RetryableError, StateError, VersionConflict, printable
 from stepmark.runtime import owners
+from stepmark.runtime.clock import monotonic_of
+from stepmark.runtime.lease import Lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from stepmark.core.record import Event
     from stepmark.runtime.clock import Clock
+    from stepmark.runtime.lease import LeaseEnd
     from stepmark.runtime.scheduler import KeepingScheduler, Scheduler
     from stepmark.stores.protocol import Store
 
@@ -103,6 +106,15 @@ class Runtime:
             _log.warning("workflow %s: on_parked raised %s", workflow_id, name)
 
     @property
+    def on_one_machine(self) -> bool:
+        """Whether all who use the store run on one machine; a store of somebody's own may not say."""
+        return getattr(self.store, "on_one_machine", False)
+
+    def monotonic(self) -> float:
+        """The time for measuring how long something takes."""
+        return monotonic_of(self.clock)
+
+    @property
     def keeper(self) -> KeepingScheduler | None:
         """The scheduler, if it keeps wake-ups that have to be forgotten."""
         return cast("KeepingScheduler", self.scheduler) if hasattr(self.scheduler, "forget") else None
@@ -140,12 +152,15 @@ class Ledger:
         if self._keeper is not None:
             self._far = max(SOON_SECONDS, getattr(self._keeper, "far_seconds", 0.0))
         self._timer_moved = False  # for a commit that is still to come
+        slowest_write = getattr(runtime.store, "slowest_write", 0.0)  # as far as the store says so
+        self._lease = Lease(runtime.clock, runtime.lease_seconds, slowest_write, record.lease_until)
+        self._lost = False  # somebody else has the workflow, as a renewal has found
         self._lock = Lock()  # one write at a time: the heartbeat writes too
 
     @property
     def held(self) -> bool:
         """Whether this ledger has the lease, as far as it knows."""
-        return self._adopted or self.record.lease_owner == self.owner
+        return self._adopted or self._is_ours(self.record)
 
     @property
     def was_abandoned(self) -> bool:
@@ -169,10 +184,13 @@ class Ledger:
     def create(self, state: str, progress: Progress, standing: Standing) -> bool:
         """Write the first record; False when the id is taken."""
         with self._lock:
-            record = self._next(state, progress, standing)
-            if not self.runtime.store.create(record):
+            record, lease = self._next(state, progress, standing)
+            with self._lease.written():
+                created = self.runtime.store.create(record)
+            if not created:
                 return False
             self._written(record, progress)
+            self._lease.end = lease
         return True
 
     def leave(self) -> None:
@@ -182,19 +200,21 @@ class Ledger:
     def write(self, state: str, progress: Progress, standing: Standing) -> None:
         """Commit, and give the lease back in the same write unless it is to be held, or left in the queue."""
         with self._lock:
-            record = self._next(state, progress, standing)
+            record, lease = self._next(state, progress, standing)
             self._attempted = record
-            self.runtime.store.commit(record, self.record.version)
+            with self._lease.written():
+                self.runtime.store.commit(record, self.record.version)
             self._written(record, progress)
+            self._lease.end = lease
 
-    def _next(self, state: str, progress: Progress, standing: Standing) -> Record:
-        old = self.record
+    def _next(self, state: str, progress: Progress, standing: Standing) -> tuple[Record, LeaseEnd]:
+        old, lease = self.record, self._next_lease()
         if standing.held:
             owners.begin(self.owner)
         # another name each time: of two who take it out, the slower must see that it lies there anew
-        owner = self.owner if standing.held else f"{QUEUE}{self.owner}" if standing.queued else None
-        until = self._until() if owner is not None else None
-        return Record(
+        owner = self._holder(lease) if standing.held else f"{QUEUE}{self.owner}" if standing.queued else None
+        until = lease.until if owner is not None else None
+        record = Record(
             workflow_id=old.workflow_id,
             workflow=old.workflow,
             version=old.version + 1,
@@ -206,14 +226,32 @@ class Ledger:
             lease_until=until,
             ends_at=progress.ends_at,
         )
+        return record, lease
 
-    def _until(self) -> float:
+    # -- the lease ------------------------------------------------------------------------------------
+
+    def _is_ours(self, record: Record) -> bool:
+        return record.lease_owner is not None and record.lease_owner.startswith(self.owner)
+
+    def _is_still_held(self, theirs: Record | None) -> TypeGuard[Record]:
+        """Whether nobody else has taken the workflow over, going by what is stored."""
+        return theirs is not None and (
+            self._is_ours(theirs) or theirs.lease_owner == self.record.lease_owner  # adopted from the queue
+        )
+
+    def _holder(self, lease: LeaseEnd) -> str:
+        return owners.with_end(self.owner, lease.monotonic) if self.runtime.on_one_machine else self.owner
+
+    @property
+    def needs_renewal(self) -> bool:
+        """Whether the lease is to be prolonged by a write for that alone."""
+        return self.held and not self._lost and self._lease.is_short(0.4)
+
+    def _next_lease(self) -> LeaseEnd:
         """The end of the lease; it moves seldom, so that few writes touch the index on due_at."""
-        now = self.runtime.clock.now()
-        until = self.record.lease_until if self.held else None
-        if until is not None and until - now >= self.runtime.lease_seconds / 2:
-            return until
-        return now + self.runtime.lease_seconds
+        if self.held and not self._lease.is_short(0.5):
+            return self._lease.end
+        return self._lease.prolonged()
 
     def _written(self, record: Record, progress: Progress) -> None:
         self.record = record
@@ -243,7 +281,7 @@ class Ledger:
                 return True
             if not self.held:
                 raise VersionConflict(self.record.workflow_id)
-            if theirs is None or theirs.lease_owner != self.record.lease_owner:
+            if not self._is_still_held(theirs):
                 raise LeaseLost(self.record.workflow_id)
             there = Progress.from_json(theirs.progress)
             posted: list[Event] = there.events
@@ -255,30 +293,35 @@ class Ledger:
             return False
 
     def renew(self) -> None:
-        """Prolong the lease once half of it is over; called while a long step runs."""
+        """Prolong the lease when it is time; called while a long step runs."""
         with self._lock:
-            old = self.record
-            until = self._until()
-            if not self.held or until == old.lease_until:
+            if not self.needs_renewal:
                 return
-            record = replace(old, version=old.version + 1, lease_until=until, due_at=until)
+            old, lease = self.record, self._next_lease()
+            record = self._prolonged(old, lease)
             try:
-                self.runtime.store.commit(record, old.version)
+                with self._lease.written():
+                    self.runtime.store.commit(record, old.version)
             except VersionConflict:
-                self._renew_beside(until)
+                self._renew_beside(lease)
             else:
-                self.record = record
+                self.record, self._lease.end = record, lease
 
-    def _renew_beside(self, until: float) -> None:
+    def _renew_beside(self, lease: LeaseEnd) -> None:
         """Prolong the lease after something was posted; what that was, the next commit finds out."""
         store = self.runtime.store
         theirs = store.load(self.record.workflow_id)
-        if theirs is None or theirs.lease_owner != self.record.lease_owner or theirs.lease_until is None:
+        if not self._is_still_held(theirs):
+            self._lost = True
             return
-        if until - theirs.lease_until >= self.runtime.lease_seconds / 2:
-            with suppress(VersionConflict):  # something else was posted: the next beat tries again
-                renewed = replace(theirs, version=theirs.version + 1, lease_until=until, due_at=until)
-                store.commit(renewed, theirs.version)
+        with suppress(VersionConflict):  # something else was posted: the next beat tries again
+            store.commit(self._prolonged(theirs, lease), theirs.version)
+            self._lease.end = lease
+
+    def _prolonged(self, record: Record, lease: LeaseEnd) -> Record:
+        holder = self._holder(lease) if self._is_ours(record) else record.lease_owner
+        version, until = record.version + 1, lease.until
+        return replace(record, version=version, lease_owner=holder, lease_until=until, due_at=until)
 
     def wake(self) -> None:
         """Once the lease is given back, have the workflow resumed when it is due.
@@ -379,8 +422,10 @@ class Ledger:
 
 def is_leased(runtime: Runtime, record: Record) -> bool:
     """Whether somebody runs a workflow who, as far as can be seen from here, lives."""
-    if not record.leased(runtime.clock.now()) or record.lease_owner is None:
-        return False
-    # a store of somebody's own may not say
-    on_one_machine = getattr(runtime.store, "on_one_machine", False)
-    return not (on_one_machine and owners.has_died(record.lease_owner))
+    holder, now = record.lease_owner, runtime.clock.now()
+    if holder is None or not runtime.on_one_machine:
+        return record.leased(now)
+    end = owners.end_of(holder)
+    # whatever the wall clock says, if that can be told: it may have been set since
+    leased = record.leased(now) if end is None else runtime.monotonic() < end
+    return leased and not owners.has_died(holder)

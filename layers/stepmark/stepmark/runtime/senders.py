@@ -15,7 +15,6 @@ from stepmark.definition.handlers import Observation, Timeout
 from stepmark.definition.workflow import MAIN, is_text
 from stepmark.errors import (
     EventPending,
-    EventsFull,
     PayloadRefused,
     PayloadTooLarge,
     UnknownEvent,
@@ -27,7 +26,7 @@ from stepmark.errors import (
 from stepmark.runtime.ledger import LeaseLost, is_leased
 
 if TYPE_CHECKING:
-    from stepmark.core.delivery import Delivery
+    from stepmark.core.delivery import Delivery, Posted
     from stepmark.core.record import Record, Status
     from stepmark.core.tree import Tree
     from stepmark.runtime.context import Activity
@@ -104,6 +103,17 @@ def check_room(workflow_id: str, progress: Progress, message: Event) -> None:
         raise EventsFull(workflow_id)
 
 
+def leave_to_holder(
+    runtime: Runtime, record: Record, message: Event, meeting: Posted, patience: Patience
+) -> Any:
+    """Have the worker that runs the workflow deliver an event, and wait for its output if one is awaited."""
+    if not meeting.stored:
+        post(runtime, record, message if meeting.awaited else replace(message, sender=""))
+    if not meeting.awaited:
+        return None
+    return await_output(runtime, record.workflow_id, message, patience, own=not meeting.stored)
+
+
 def post(runtime: Runtime, record: Record, message: Event) -> None:
     """Leave an event with the worker that runs the workflow: its next commit finds it."""
     progress = Progress.from_json(record.progress)  # as it is stored, not as a draft would write it
@@ -124,13 +134,35 @@ def _leave(runtime: Runtime, record: Record, progress: Progress) -> None:
     runtime.store.commit(posted, record.version)
 
 
-def await_output(runtime: Runtime, workflow_id: str, message: Event, *, own: bool) -> Any:
+class Patience:
+    """For how long a sender waits for an output, whatever becomes of the wall clock meanwhile.
+
+    until: when that ends, as far as can be told by that clock.
+    """
+
+    def __init__(self, runtime: Runtime, seconds: float) -> None:
+        self.until = runtime.clock.now() + seconds
+        self._runtime = runtime
+        self._end = runtime.monotonic() + seconds
+        self._left = seconds  # when time passes by sleeping alone, as it may in a clock of somebody's own
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the sender waits no longer."""
+        return self._left <= 0 or self._runtime.monotonic() >= self._end
+
+    def sleep(self, seconds: float) -> None:
+        """Wait for the next look."""
+        self._runtime.clock.sleep(seconds)
+        self._left -= seconds
+
+
+def await_output(runtime: Runtime, workflow_id: str, message: Event, patience: Patience, *, own: bool) -> Any:
     """Wait for what another worker makes of an event; LeaseLost when it has left the event behind.
 
     own: this sender has left it there. Else it has to be sent again when it is gone: it was refused, and that
     was told to whoever had sent it.
     """
-    clock = runtime.clock
     pause = _FIRST_PAUSE
     while True:
         record = runtime.store.load(workflow_id)
@@ -148,11 +180,11 @@ def await_output(runtime: Runtime, workflow_id: str, message: Event, *, own: boo
             raise LeaseLost(workflow_id)
         if stored is not None and not stored.trouble.attempt and not is_leased(runtime, record):
             raise LeaseLost(workflow_id)
-        if clock.now() >= message.until:
+        if patience.is_over:
             raise EventPending(
                 f"workflow {workflow_id!r} has not handled the event yet: repeat with the same event_id"
             )
-        clock.sleep(pause)
+        patience.sleep(pause)
         pause = min(pause * 2, _MAX_PAUSE)
 
 

@@ -73,7 +73,7 @@ class Session:
         self._commits = 0
         self._served = MAIN
         self.interrupts = Interrupts()
-        self._began = self.clock.now()
+        self._began = runtime.monotonic()
 
     @property
     def broken(self) -> bool:
@@ -115,8 +115,8 @@ class Session:
             work = self._first(now, self.draft.delivers)
             if work is not None:
                 return work
-        work, budget = self._plan(now), self._budget
-        if work is None or isinstance(work, End) or not budget.is_spent(now - self._began, self._commits):
+        work, spent = self._plan(now), self.ledger.runtime.monotonic() - self._began
+        if work is None or isinstance(work, End) or not self._budget.is_spent(spent, self._commits):
             return work
         return self._first(now, _is_under_way)
 

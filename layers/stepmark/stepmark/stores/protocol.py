@@ -42,6 +42,16 @@ class Store(Protocol):
         """The records that are not closed, by id; of one workflow name, or of all."""
 
 
+class BoundedStore(Store, Protocol):
+    """A store that says for how many seconds a write may take before it raises.
+
+    A lease is prolonged early enough for that if it is at least half as long again. Over a store that doesn't
+    say so, it is prolonged as early as twice the slowest write so far asks for.
+    """
+
+    slowest_write: float
+
+
 class ChoosingStore(Store, Protocol):
     """A store that can leave out what a worker was not given.
 

@@ -99,6 +99,7 @@ class SqliteStore:
     ) -> None:
         if not os.fspath(path):
             raise ValueError("a store needs a path: SQLite would forget a file without a name")
+        self.slowest_write = busy_seconds
         self._keep = keep.total_seconds() if isinstance(keep, timedelta) else keep
         self._lock = Lock()
         try:
