@@ -15,6 +15,7 @@ from stepmark.definition.handlers import Observation, Timeout
 from stepmark.definition.workflow import MAIN, is_text
 from stepmark.errors import (
     EventPending,
+    EventsFull,
     PayloadRefused,
     PayloadTooLarge,
     UnknownEvent,
