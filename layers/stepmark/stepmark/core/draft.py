@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
@@ -191,12 +192,12 @@ class Draft:
             brief = f"a condition raised {type(error).__name__}"
             raise DefinitionError(f"{brief}: {text_of(error)}", brief=brief) from error
         result = settle(arrival.result, "the result of Finish", StateError) if arrival.finished else None
-        taken = set(self.progress.threads) if arrival.started else set()
+        taken = ChainMap[str, Any]({}, self.progress.threads)
         started: list[tuple[str, Started]] = []
         for each in arrival.started:
             key = _thread_key(each, taken)
             if each.at is not None:
-                taken.add(key)
+                taken[key] = each
             started.append((key, each))
         return arrival, started, result
 
@@ -236,6 +237,8 @@ class Draft:
 
     def observed(self) -> Iterator[tuple[Thread, Node, Observation, Awaited]]:
         """What the threads look for where they are now."""
+        if not self.tree.shape.handled:
+            return
         for thread in self.progress.threads.values():
             node = self.tree.find(thread.place) if thread.awaited else None
             for on in () if node is None or node.kind is not Wait else node.body:
@@ -435,7 +438,7 @@ def _resolve_aliases(progress: Progress, tree: Tree) -> None:
                         awaited.named = awaited.named or alias
 
 
-def _thread_key(started: Started, taken: set[str]) -> str:
+def _thread_key(started: Started, taken: Collection[str]) -> str:
     if started.id is not None:
         key = f"{started.go}[{started.id}]"
         if key in taken:

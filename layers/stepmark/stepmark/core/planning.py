@@ -55,13 +55,23 @@ def next_work(progress: Progress, tree: Tree | None, landed: Mapping[str, bool],
             return TearDown(teardown.thread, teardown.since, teardown.event)
     if progress.ended is not None:
         return None
+    return _next_of_threads(progress, tree, landed, now)
+
+
+def _next_of_threads(progress: Progress, tree: Tree, landed: Mapping[str, bool], now: float) -> Work | None:
+    """The next Launch, or else the first of works_of_threads(); few of many threads are looked at closely."""
     chosen: Work | None = None
-    for thread in progress.threads.values():  # as works_of_threads() does, which takes longer
-        if not thread.trouble.parked:
-            work = _of_thread(progress, tree, thread, landed, now)
-            if isinstance(work, Launch):
-                return work
-            chosen = chosen or work
+    alongside = tree.shape.alongside
+    for key, thread in progress.threads.items():
+        has_landed = landed.get(key)
+        if thread.trouble.parked or has_landed is False:
+            continue
+        if chosen is not None and (has_landed or thread.place.at not in alongside):
+            continue  # no Launch
+        work = _of_thread(progress, tree, thread, landed, now)
+        if isinstance(work, Launch) or (work is not None and not alongside):
+            return work
+        chosen = chosen or work
     return chosen
 
 
@@ -71,8 +81,8 @@ def works_of_threads(
     """What each thread has to do next, in the order of their turns."""
     if tree is None or progress.ended is not None:
         return
-    for thread in progress.threads.values():
-        if not thread.trouble.parked:
+    for key, thread in progress.threads.items():
+        if not thread.trouble.parked and landed.get(key) is not False:
             work = _of_thread(progress, tree, thread, landed, now)
             if work is not None:
                 yield work

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic_core import to_json
 
 from stepmark.core import outputs
 from stepmark.core.values import read
 from stepmark.errors import StateError, frames_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_EVENTS = 100  # events stored until they are handled
 MAX_EVENT_BYTES = 65_536
@@ -170,7 +173,8 @@ class Thread:
     """One thread: where it is, and what it waits for there.
 
     key: its name among the workflow's threads. since: the version at which it came to the statement, so that
-    each visit has an idempotency key of its own.
+    each visit has an idempotency key of its own. written: as to_json() has last written it, and for which
+    place and version: of many threads, a commit changes one.
     """
 
     key: str
@@ -178,6 +182,7 @@ class Thread:
     since: int = 0
     trouble: Trouble = field(default_factory=Trouble)
     awaited: dict[str, Awaited] = field(default_factory=dict)
+    written: tuple[Place, int, str] | None = field(default=None, compare=False, repr=False)
 
     @property
     def at(self) -> str:
@@ -282,7 +287,6 @@ class Progress:
     def to_json(self) -> str:  # noqa: C901 - one case a field
         """As text; what has its default is left out."""
         stored: dict[str, Any] = {"life": self.life} if self.life else {}
-        stored["threads"] = [_thread(thread) for thread in self.threads.values()]
         if self.events:
             stored["events"] = [
                 [e.event, e.payload, e.thread, e.event_id, e.received_at, _trouble(e.trouble)]
@@ -311,7 +315,8 @@ class Progress:
             stored["look"] = True
         if self.rested:
             stored["rested"] = f"{self.rested:012}"  # of fixed width, as a thread's `since`
-        return to_json(stored).decode()
+        threads = f'{{"threads":[{",".join(_written(self.threads.values()))}]'
+        return f"{threads},{to_json(stored).decode()[1:]}" if stored else f"{threads}}}"
 
     @classmethod
     def from_json(cls, text: str) -> Progress:
@@ -360,6 +365,22 @@ def _from_teardown(stored: list[Any]) -> Teardown:
     thread, go, ident, at, event, since, handled, data, trouble, *several = stored
     place = Place(at, go, ident, bool(several))
     return Teardown(thread, place, event, since, handled, data, _from_trouble(trouble))
+
+
+def _written(threads: Iterable[Thread]) -> list[str]:
+    """Threads as JSON; most are as they were, with nothing to tell but where they are."""
+    texts = []
+    for thread in threads:
+        known, trouble = thread.written, thread.trouble
+        if thread.awaited or trouble.attempt or trouble.parked:
+            texts.append(to_json(_thread(thread)).decode())
+        elif known is not None and known[0] is thread.place and known[1] == thread.since:
+            texts.append(known[2])
+        else:
+            text = to_json(_thread(thread)).decode()
+            thread.written = (thread.place, thread.since, text)
+            texts.append(text)
+    return texts
 
 
 def _thread(thread: Thread) -> dict[str, Any]:

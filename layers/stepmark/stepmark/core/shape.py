@@ -85,7 +85,7 @@ class _Builder:
             inner.plural = isinstance(child, Go) and child.id is not None
             if child.name and not isinstance(child, Scope):
                 names = [f"{before}{name}" for name in (child.name, *child.aliases) for before in prefixes]
-                self._name(inner, names, root)
+                self._name(inner, names, root, into=getattr(child, "into", None) is not None)
                 if isinstance(child, On) and inner.name != child.name:
                     for short in (child.name, *child.aliases):
                         self._short.setdefault(short, []).append(inner)
@@ -114,7 +114,7 @@ class _Builder:
             refused += nodes
         return refused
 
-    def _name(self, node: Node, names: list[str], root: Node) -> None:
+    def _name(self, node: Node, names: list[str], root: Node, *, into: bool) -> None:
         """Note a statement's name and its aliases, for what can be looked up by them."""
         node.name, node.aliases = names[0], tuple(names[1:])
         if node.kind is Branch:
@@ -134,6 +134,8 @@ class _Builder:
             if name in self.shape.by_root[root] and node.kind is not Go:
                 raise DefinitionError(f"duplicate name {name!r}: two statements of the definition have it")
             self.shape.by_root[root][name] = node
+        if into:
+            self.shape.alongside.update(names)
 
 
 def _siblings(one: Node, other: Node) -> bool:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from inspect import isasyncgen, isawaitable, iscoroutine, isgenerator
-from typing import TYPE_CHECKING, Any
+from itertools import groupby
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stepmark.definition.statements import (
     Branch,
@@ -64,17 +66,26 @@ class Node:
             yield from child.walk()
 
 
+class _ById(NamedTuple):
+    """The Gos of one name by their ids, which the state gives them; of two with one id, the first."""
+
+    ids: list[str | None]
+    nodes: dict[str | None, Node]
+
+
 class Shape:
     """All statements of a definition by name, for each thread that it can have.
 
     threads, events: the Go and the On statements by name and alias. handled: every On. refused: the On
-    statements whose events a Wait refuses.
+    statements whose events a Wait refuses. alongside: the names and aliases of the steps with `into`.
     """
 
-    __slots__ = ("by_root", "events", "handled", "refused", "root", "threads")
+    __slots__ = ("alongside", "by_id", "by_root", "events", "handled", "refused", "root", "threads")
 
     def __init__(self) -> None:
         self.root = Node(Section, "", None, 0)
+        self.alongside: set[str] = set()
+        self.by_id: dict[str, _ById] = {}  # the Gos of each name as a tree has last had them
         self.by_root: dict[Node, dict[str, Node]] = {}
         self.threads: dict[str, list[Node]] = {}
         self.events: dict[str, list[Node]] = {}
@@ -93,11 +104,12 @@ class Shape:
 class Tree:
     """A definition as built from one state, read through its shape."""
 
-    __slots__ = ("section", "shape")
+    __slots__ = ("_by_id", "section", "shape")
 
     def __init__(self, section: Statement, shape: Shape) -> None:
         self.section = section
         self.shape = shape
+        self._by_id: dict[str, _ById] = {}
 
     def __getitem__(self, node: Node) -> Any:
         statement = self.section
@@ -114,11 +126,33 @@ class Tree:
         found = [self.shape.root] if place.go is None else self.shape.threads.get(place.go, [])
         if len(found) == 1 and not place.several:
             return found[0]
-        for node in found:
-            ident = self[node].id
-            if (None if ident is None else str(ident)) == place.id:
-                return node
-        return None
+        return self._gos(place.go or "", found).get(place.id)
+
+    def _gos(self, name: str, found: list[Node]) -> dict[str | None, Node]:
+        """The Gos of one name by their ids: read once a tree, and indexed when they are not as they were."""
+        known = self._by_id.get(name)
+        if known is None:
+            ids = [str(ident) if ident is not None else None for ident in self._ids(found)]
+            known = self.shape.by_id.get(name)
+            if known is None or known.ids != ids:
+                known = _ById(ids, dict(zip(reversed(ids), reversed(found), strict=True)))
+                self.shape.by_id[name] = known
+            self._by_id[name] = known
+        return known.nodes
+
+    def _ids(self, gos: list[Node]) -> Iterator[object]:
+        """The ids that the state gives them; those that stand side by side are reached together."""
+        for parent, side_by_side in groupby(gos, attrgetter("parent")):
+            body = self[parent].body
+            for go in side_by_side:
+                yield body[go.index].id
+
+    def has_places_of(self, other: Tree) -> bool:
+        """Whether every place that was looked up in another tree is the same statement in this one."""
+        if self.shape is not other.shape:
+            return False
+        gos = self.shape.threads
+        return all(self._gos(name, gos[name]) is each.nodes for name, each in other._by_id.items())
 
     def find(self, place: Place) -> Node | None:
         """The statement at that place, which an alias may name, or None when the definition has none."""

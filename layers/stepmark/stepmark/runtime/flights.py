@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future
 from dataclasses import dataclass
+from functools import partial
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 from stepmark.definition.statements import Step
 from stepmark.errors import UnknownStatement
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from stepmark.core.record import Progress
+    from stepmark.core.record import Progress, Thread
     from stepmark.core.tree import Tree
     from stepmark.definition.workflow import Workflow
     from stepmark.runtime.context import Activity
-
-_NONE: dict[str, bool] = {}
 
 
 @dataclass(slots=True)
@@ -41,49 +41,91 @@ class Flights:
 
     def __init__(self) -> None:
         self._by_thread: dict[str, Flight] = {}
+        self._landed: dict[str, bool] = {}
+        self._checked: Tree | None = None  # in which the threads of all flights are at such steps
+        self._lock = Lock()
+        self.bell = Event()  # rung when one lands
 
     def __bool__(self) -> bool:
         return bool(self._by_thread)
 
+    def __iter__(self) -> Iterator[Future[Any]]:
+        return (flight.future for flight in self._by_thread.values())
+
     @property
     def landed(self) -> Mapping[str, bool]:
         """For each thread with a flight, whether its step has returned."""
-        if not self._by_thread:
-            return _NONE
-        return {key: flight.future.done() for key, flight in self._by_thread.items()}
+        return self._landed
+
+    @property
+    def any_landed(self) -> bool:
+        """Whether a step has returned that is still to be taken."""
+        return True in self._landed.values()
 
     def add(self, key: str, flight: Flight) -> None:
         """A thread's step has begun."""
-        self._by_thread[key] = flight
+        with self._lock:
+            self._by_thread[key] = flight
+            self._landed[key] = False
+        flight.future.add_done_callback(partial(self._land, key))
+
+    def _land(self, key: str, future: Future[Any]) -> None:
+        """Called in the thread that the step has run in."""
+        with self._lock:
+            flight = self._by_thread.get(key)
+            if flight is not None and flight.future is future:
+                self._landed[key] = True
+                self.bell.set()
 
     def take(self, key: str) -> Flight:
         """The flight of a thread whose step has returned."""
-        flight = self._by_thread.pop(key)
+        flight = self._remove(key)
         flight.activity.end()
         return flight
 
+    def _remove(self, key: str) -> Flight:
+        with self._lock:
+            del self._landed[key]
+            return self._by_thread.pop(key)
+
     def wait(self, seconds: float) -> bool:
         """Wait for the next that lands; whether one has."""
-        landed, _ = wait([flight.future for flight in self._by_thread.values()], seconds, FIRST_COMPLETED)
-        return bool(landed)
+        wait(self, seconds, FIRST_COMPLETED)
+        return self.any_landed
 
     def drop_stale(self, progress: Progress, tree: Tree | None) -> None:
         """Forget the flights whose thread is no longer where it was when they began."""
-        for key, flight in list(self._by_thread.items()):
-            if not _is_awaited(flight, key, progress, tree):
-                self._by_thread.pop(key).drop()
+        threads = progress.threads
+        stale = [
+            key
+            for key, flight in self._by_thread.items()
+            if (thread := threads.get(key)) is None
+            or thread.since != flight.since
+            or thread.trouble.parked
+            or tree is None
+        ]
+        for key in stale:
+            self._remove(key).drop()
+        if tree is not None and (self._checked is None or not tree.has_places_of(self._checked)):
+            for key in [key for key in self._by_thread if not _is_alongside(threads[key], tree)]:
+                self._remove(key).drop()
+        self._checked = tree
 
     def drop_all(self) -> None:
         """Forget them all."""
         for flight in self._by_thread.values():
             flight.drop()
-        self._by_thread = {}
+        self._by_thread, self._landed = {}, {}
 
 
-def _is_awaited(flight: Flight, key: str, progress: Progress, tree: Tree | None) -> bool:
-    thread = progress.threads.get(key)
-    if thread is None or tree is None or thread.trouble.parked or thread.since != flight.since:
-        return False
+def wait(flights: Flights, seconds: float, until: str) -> None:  # noqa: ARG001 - the name it has there
+    """As concurrent.futures.wait(), which looks at each of many futures every time."""
+    flights.bell.clear()
+    if not flights.any_landed:
+        flights.bell.wait(seconds)
+
+
+def _is_alongside(thread: Thread, tree: Tree) -> bool:
     try:
         node = tree.stop(thread.place)
     except UnknownStatement:
