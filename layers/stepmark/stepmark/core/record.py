@@ -166,12 +166,29 @@ class Place(NamedTuple):
         return Place(at, self.go, self.id, self.several)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a step has given up, for the statements of its or_else().
+
+        failure = current().failure
+
+    statement: the step's name. type, message: of the error; the message may quote anything, 2 KB at most.
+    idempotency_key: what the step's attempts had, to undo what they may have done all the same.
+    """
+
+    statement: str
+    type: str
+    message: str
+    idempotency_key: str
+
+
 @dataclass(slots=True)
 class Thread:
     """One thread: where it is, and what it waits for there.
 
     key: its name among the workflow's threads. since: the version at which it came to the statement, so that
-    each visit has an idempotency key of its own.
+    each visit has an idempotency key of its own. failures: of the steps in whose or_else() it is, the
+    innermost last.
     """
 
     key: str
@@ -179,6 +196,7 @@ class Thread:
     since: int = 0
     trouble: Trouble = field(default_factory=Trouble)
     awaited: dict[str, Awaited] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
 
     @property
     def at(self) -> str:
@@ -382,6 +400,8 @@ def _thread(thread: Thread) -> dict[str, Any]:
             + ([] if a.named is None else [a.named])
             for name, a in thread.awaited.items()
         }
+    if thread.failures:
+        stored["failures"] = [[f.statement, f.type, f.message, f.idempotency_key] for f in thread.failures]
     return stored
 
 
@@ -395,4 +415,5 @@ def _from_thread(stored: dict[str, Any]) -> Thread:
             name: Awaited(a[0], bool(a[1]), bool(a[2]), a[3], _from_trouble(a[4]), *a[5:])
             for name, a in stored.get("awaited", {}).items()
         },
+        failures=[Failure(*each) for each in stored.get("failures", ())],
     )
