@@ -9,7 +9,7 @@ from stepmark.core.check import Problem, check
 from stepmark.core.describe import describe
 from stepmark.core.diagram import to_mermaid
 from stepmark.core.positions import LivePosition
-from stepmark.core.record import Record, Status
+from stepmark.core.record import Failure, Record, Status
 from stepmark.core.snapshot import Snapshot, ThreadSnapshot
 from stepmark.core.starting import state_to_json, workflow_from_json
 from stepmark.definition.handlers import Handler, Happened, LookAgain, Observation, Request, Timeout
@@ -47,6 +47,7 @@ from stepmark.errors import (
     RetryableError,
     StateError,
     StepmarkError,
+    StepTimedOut,
     StoreError,
     StoreUnavailable,
     UnknownEvent,
@@ -86,6 +87,7 @@ __all__ = [
     "EventPending",
     "EventRefused",
     "EventsFull",
+    "Failure",
     "Finish",
     "For",
     "Go",
@@ -120,6 +122,7 @@ __all__ = [
     "Status",
     "Step",
     "StepContext",
+    "StepTimedOut",
     "StepmarkError",
     "Store",
     "StoreError",

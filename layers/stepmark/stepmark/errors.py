@@ -4,6 +4,7 @@ StepmarkError
 ├── RetryableError             the same call may succeed later
 │   ├── WorkflowBusy           another worker runs the workflow
 │   ├── EventPending           the event is stored, its output not there yet
+│   ├── StepTimedOut           a step has taken longer than its time-out
 │   ├── EventsFull             too many events are kept that nobody waits for yet
 │   └── StoreUnavailable       the store could not answer
 └── PermanentError             the same call fails again
@@ -57,6 +58,13 @@ class PermanentError(StepmarkError):
 
 class WorkflowBusy(RetryableError):
     """Another worker runs the workflow at the moment."""
+
+
+class StepTimedOut(RetryableError, TimeoutError):
+    """An attempt of a step has taken longer than the step's time-out.
+
+    Step("ask", self.ask, timeout=30).or_else("no answer", Finish("no answer"), on=StepTimedOut)
+    """
 
 
 class EventPending(RetryableError):
@@ -147,7 +155,7 @@ class RecordTooLarge(PermanentError):
 
 
 class DoNotRetry(PermanentError):
-    """Raised by a step, alone or as a subclass, to be parked at once instead of tried again.
+    """Raised by a step, alone or as a subclass, to give up at once instead of being tried again.
 
     class CardRefused(DoNotRetry): ...
     """

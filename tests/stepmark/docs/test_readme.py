@@ -31,8 +31,13 @@ def test_the_python_examples_run_in_order() -> None:
     module = ModuleType("readme")
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), vars(module))  # noqa: S102 - our own README
-    assert len(BLOCKS) == 7
+    assert len(BLOCKS) == 9
     module.engine.close()
+
+
+def test_a_saga_of_three_bookings_is_short() -> None:
+    (saga,) = (block for block in BLOCKS if "class Trip" in block)
+    assert len(saga.splitlines()) <= 35
 
 
 def test_the_commands_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,10 +5,11 @@ given a turn; `yield` says what it waits for.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tests.stepmark.random.programs import (
+    ATTEMPTS,
     Action,
     Await,
     Choose,
@@ -28,7 +29,6 @@ from tests.stepmark.random.programs import (
     Until,
 )
 
-ATTEMPTS = 3
 DELAYS = (2, 4)  # seconds before the second and the third attempt
 
 
@@ -49,9 +49,27 @@ class EndWorkflow(Exception):
         self.result = result
 
 
+@dataclass(frozen=True)
+class Around:
+    """What a statement stands in: the prefixes of its Scopes, and what it comes after."""
+
+    prefix: str = ""
+    after: str = ""
+
+    def within(self, prefix: str) -> "Around":
+        return replace(self, prefix=f"{self.prefix}{prefix}.")
+
+    def traced(self, name: str) -> str:
+        """What a statement notes that runs here."""
+        return self.prefix + name + (f" after {self.after}" if self.after else "")
+
+
 @dataclass
 class Turn:
-    """What a thread needs to go on: whether it can now, what it then does, how often that fails first."""
+    """What a thread needs to go on: whether it can now, what it then does, how often that fails first.
+
+    or_else: where it goes when all attempts have failed; gave_up: they have.
+    """
 
     name: str
     ready: Callable[[], bool]
@@ -59,6 +77,8 @@ class Turn:
     failures: int = 0
     waits: "Waiting | None" = None
     alongside: bool = False
+    or_else: Program | None = None
+    gave_up: bool = False
 
 
 @dataclass
@@ -107,7 +127,7 @@ class Oracle:
 
     def start(self) -> None:
         try:
-            self._spawn("main", self.program, "")
+            self._spawn("main", self.program, Around())
         except EndWorkflow as end:
             self.finished, self.result = True, end.result
             self.strands.clear()
@@ -186,12 +206,15 @@ class Oracle:
         self.strands.append(strand)
         if strand.failures < strand.turn.failures:
             strand.failures += 1
-            if strand.failures == ATTEMPTS:
-                strand.parked = True
-            else:
+            if strand.failures < ATTEMPTS:
                 strand.retry_at = self.now + DELAYS[strand.failures - 1]
-            return
-        strand.turn.act()
+                return
+            if strand.turn.or_else is None:
+                strand.parked = True
+                return
+            strand.turn.gave_up = True
+        else:
+            strand.turn.act()
         strand.failures, strand.retry_at = 0, 0.0
         over = strand.turn.waits if strand.turn.waits and strand.turn.waits.winner else None
         try:
@@ -221,44 +244,49 @@ class Oracle:
                 if done:
                     self.handlers.append(f"teardown {name} {bool(waits.winner and waits.winner[0] == name)}")
 
-    def _spawn(self, name: str, program: Program, prefix: str) -> None:
+    def _spawn(self, name: str, program: Program, around: Around) -> None:
         taken = {strand.name for strand in self.strands}
         chosen, number = name, 1
         while chosen in taken:
             number += 1
             chosen = f"{name}#{number}"
-        strand = Strand(chosen, self._body(program, prefix))
+        strand = Strand(chosen, self._body(program, around))
         self.strands.append(strand)
         self._go_on(strand)
 
     # -- what the statements do -----------------------------------------------------------------------
 
-    def _body(self, program: Program, prefix: str) -> Iterator[Turn]:
+    def _body(self, program: Program, around: Around) -> Iterator[Turn]:
         for node in program:
             if isinstance(node, Thread):
-                name = prefix + node.name
-                self._spawn(name if node.ident is None else f"{name}[{node.ident}]", node.body, prefix)
+                name = around.prefix + node.name
+                self._spawn(name if node.ident is None else f"{name}[{node.ident}]", node.body, around)
             else:
-                yield from self._statement(node, prefix)
+                yield from self._statement(node, around)
 
-    def _statement(self, node: Node, prefix: str) -> Iterator[Turn]:
+    def _statement(self, node: Node, around: Around) -> Iterator[Turn]:
         match node:
-            case Do():
-                yield self._step(prefix, node)
-            case Fetch():
-                yield self._fetch(prefix, node)
+            case Do() | Fetch():
+                turn = self._step(around, node) if isinstance(node, Do) else self._fetch(around, node)
+                turn.or_else = node.or_else
+                yield turn
+                if turn.gave_up:
+                    error = (
+                        "StepTimedOut it took longer than 3600 s" if node.hangs else "ConnectionError as told"
+                    )
+                    yield from self._body(turn.or_else or (), replace(around, after=f"{turn.name} {error}"))
             case Choose():
                 chosen = (body for cond, _, body in node.branches if cond is None or self._holds(cond))
-                yield from self._body(next(chosen, ()), prefix)
+                yield from self._body(next(chosen, ()), around)
             case Loop():
-                yield from self._loop(node, prefix)
+                yield from self._loop(node, around)
             case Await():
-                yield from self._await(node, prefix)
+                yield from self._await(node, around)
             case Until():
                 if node.variable is not None or not self._holds(node.cond):
-                    yield self._until(prefix, node)
+                    yield self._until(around, node)
             case Group():
-                yield from self._body(node.body, f"{prefix}{node.prefix}." if node.prefix else prefix)
+                yield from self._body(node.body, around.within(node.prefix) if node.prefix else around)
             case Jump():
                 self._jump(node)
 
@@ -276,24 +304,24 @@ class Oracle:
     def _holds(self, cond: Cond) -> bool:
         return (self.values[cond.variable] < cond.bound) is cond.below
 
-    def _step(self, prefix: str, node: Do) -> Turn:
+    def _step(self, around: Around, node: Do) -> Turn:
         def act() -> None:
             self.values[node.variable] += node.amount
-            self.trace.append(prefix + node.name)
+            self.trace.append(around.traced(node.name))
 
-        return Turn(prefix + node.name, lambda: True, act, node.failures)
+        return Turn(around.prefix + node.name, lambda: True, act, node.failures)
 
-    def _fetch(self, prefix: str, node: Fetch) -> Turn:
+    def _fetch(self, around: Around, node: Fetch) -> Turn:
         def act() -> None:
             if node.variable is None:
                 self.field_value = node.amount
             else:
                 self.values[node.variable] += node.amount
-                self.trace.append(prefix + node.name)
+                self.trace.append(around.traced(node.name))
 
-        return Turn(prefix + node.name, lambda: True, act, node.failures, alongside=True)
+        return Turn(around.prefix + node.name, lambda: True, act, node.failures, alongside=True)
 
-    def _loop(self, node: Loop, prefix: str) -> Iterator[Turn]:
+    def _loop(self, node: Loop, around: Around) -> Iterator[Turn]:
         counter = f"rounds of {node.name}"
 
         def reset() -> None:
@@ -302,26 +330,26 @@ class Oracle:
         def count() -> None:
             self.values[counter] += 1
 
-        yield Turn(f"{prefix}reset {node.name}", lambda: True, reset)
+        yield Turn(f"{around.prefix}reset {node.name}", lambda: True, reset)
         while self.values[counter] < node.rounds and (node.cond is None or self._holds(node.cond)):
-            yield Turn(f"{prefix}count {node.name}", lambda: True, count)
+            yield Turn(f"{around.prefix}count {node.name}", lambda: True, count)
             try:
-                yield from self._body(node.body, prefix)
+                yield from self._body(node.body, around)
             except BreakLoop:
                 break
             except ContinueLoop:
                 continue
 
-    def _until(self, prefix: str, node: Until) -> Turn:
+    def _until(self, around: Around, node: Until) -> Turn:
         def act() -> None:
             if node.variable is not None:
                 self.values[node.variable] += 1
-                self.trace.append(prefix + node.name)
+                self.trace.append(around.traced(node.name))
 
-        return Turn(prefix + node.name, lambda: self._holds(node.cond), act)
+        return Turn(around.prefix + node.name, lambda: self._holds(node.cond), act)
 
-    def _await(self, node: Await, prefix: str) -> Iterator[Turn]:
-        events = [(prefix + event.name, event) for event in node.events]
+    def _await(self, node: Await, around: Around) -> Iterator[Turn]:
+        events = [(around.prefix + event.name, event) for event in node.events]
         deadlines = {name: self.now + event.seconds for name, event in events if event.kind == "timer"}
         waits = Waiting(events, deadlines, {name: False for name, event in events if event.kind == "handler"})
         for name in waits.set_up:
@@ -330,13 +358,16 @@ class Oracle:
                 self.handlers.append(f"setup {name}")
                 waits.set_up[name] = True
 
-            yield Turn(prefix + node.name, lambda: True, set_up, waits=waits)
+            yield Turn(around.prefix + node.name, lambda: True, set_up, waits=waits)
         yield Turn(
-            prefix + node.name, lambda: self._winner(waits) is not None, lambda: self._win(waits), waits=waits
+            around.prefix + node.name,
+            lambda: self._winner(waits) is not None,
+            lambda: self._win(waits, around),
+            waits=waits,
         )
         assert waits.winner is not None
         won = next(event for name, event in events if name == waits.winner[0])
-        yield from self._body(won.body, prefix)
+        yield from self._body(won.body, around)
 
     def _winner(self, waits: Waiting) -> tuple[str, int] | None:
         """The name of what came first, and its place in the mailbox (-1 for a timer)."""
@@ -356,7 +387,7 @@ class Oracle:
         _, place, _, name = min(came)
         return name, -1 if place == 1_000_000 else place
 
-    def _win(self, waits: Waiting) -> None:
+    def _win(self, waits: Waiting, around: Around) -> None:
         waits.winner = self._winner(waits)
         assert waits.winner is not None
         name, place = waits.winner
@@ -364,5 +395,5 @@ class Oracle:
             event = next(event for known, event in waits.events if known == name)
             _, payload, _, event_id = self.mailbox.pop(place)
             self.values[event.variable] += payload
-            self.trace.append(name)
+            self.trace.append(around.traced(event.name))
             self.outputs[event_id] = self.values[event.variable]

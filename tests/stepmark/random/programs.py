@@ -3,8 +3,10 @@
 A program is a list of the tuples below; `oracle.py` runs the same data without stepmark.
 """
 
+import asyncio
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, ClassVar
 
@@ -35,8 +37,10 @@ from stepmark import (
     current,
 )
 
+TIMEOUT = 3600.0  # that nobody waits for: the tests see when a step hangs
 VARIABLES = ("a", "b", "c")
-RETRY = Retry(attempts=3, first_delay=2.0, factor=2.0, jitter=0.0)
+ATTEMPTS = 3
+RETRY = Retry(attempts=ATTEMPTS, first_delay=2.0, factor=2.0, jitter=0.0)
 
 
 @dataclass(frozen=True)
@@ -54,13 +58,18 @@ class Cond:
 
 @dataclass(frozen=True)
 class Do:
-    """A step: adds to a variable. It fails on its first `failures` attempts."""
+    """A step: adds to a variable. It fails on its first `failures` attempts; then comes `or_else`, if any.
+
+    hangs: it does not raise then, but goes on until long after its time-out.
+    """
 
     name: str
     variable: str
     amount: int
     failures: int = 0
     is_async: bool = False
+    or_else: "Program | None" = None
+    hangs: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +81,8 @@ class Fetch:
     amount: int
     failures: int = 0
     is_async: bool = False
+    or_else: "Program | None" = None
+    hangs: bool = False
 
 
 @dataclass(frozen=True)
@@ -230,13 +241,25 @@ def _failures(tape: Tape) -> int:
     return tape.pick((0,) * 14 + (1, 2, 3))
 
 
-def _do(tape: Tape, _depth: int, **_: bool) -> Do:
-    return Do(tape.name("do"), tape.pick(VARIABLES), tape.integer(-1, 3), _failures(tape), tape.flag())
+def _or_else(tape: Tape, depth: int, failures: int, **around: bool) -> tuple[int, Program | None]:
+    """Now and then a step's failures, more often all its attempts, and what comes when it has given up."""
+    if depth < 0 or tape.integer(0, 3):
+        return failures, None
+    body = _body(tape, depth, least=0, most=2, loop=around["loop"], once=around["once"])
+    return tape.pick((failures, ATTEMPTS, ATTEMPTS)), body
 
 
-def _fetch(tape: Tape, _depth: int, **_: bool) -> Fetch:
+def _do(tape: Tape, depth: int, **around: bool) -> Do:
+    step = Do(tape.name("do"), tape.pick(VARIABLES), tape.integer(-1, 3), _failures(tape), tape.flag())
+    failures, or_else = _or_else(tape, depth, step.failures, **around)
+    return replace(step, failures=failures, or_else=or_else, hangs=failures > 0 and tape.integer(0, 3) == 1)
+
+
+def _fetch(tape: Tape, depth: int, **around: bool) -> Fetch:
     variable = tape.pick((None, *VARIABLES))
-    return Fetch(tape.name("fetch"), variable, tape.integer(0, 5), _failures(tape), tape.flag())
+    step = Fetch(tape.name("fetch"), variable, tape.integer(0, 5), _failures(tape), tape.flag())
+    failures, or_else = _or_else(tape, depth, step.failures, **around)
+    return replace(step, failures=failures, or_else=or_else, hangs=failures > 0 and tape.integer(0, 3) == 1)
 
 
 def _until(tape: Tape, _depth: int, **_: bool) -> Until:
@@ -293,6 +316,8 @@ def events_of(program: Program, prefix: str = "") -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for node in program:
         match node:
+            case Do() | Fetch():
+                found += events_of(node.or_else or (), prefix)
             case Choose():
                 for _, _, body in node.branches:
                     found += events_of(body, prefix)
@@ -322,11 +347,30 @@ class World:
 
     program: ClassVar[Program] = ()
     effects: ClassVar[list[str]] = []
+    hung: ClassVar[threading.Event] = threading.Event()  # a step hangs that nobody has given up on yet
+    let_go: ClassVar[threading.Event] = threading.Event()
+    hanging: ClassVar[list[threading.Thread]] = []
 
     @staticmethod
     def touch(what: str) -> None:
         """Every step and handler calls this where it has its effect; crash tests hook in here."""
         World.effects.append(what)
+
+    @staticmethod
+    def hang() -> None:
+        """Go on only after the time-out, when the workflow has gone on too."""
+        let_go = World.let_go
+        World.hanging.append(threading.current_thread())
+        World.hung.set()
+        let_go.wait()
+
+    @staticmethod
+    def end_hanging() -> None:
+        """Let the steps that hang do what they do after their time-out."""
+        World.let_go.set()
+        for thread in World.hanging:
+            thread.join()
+        World.let_go, World.hanging = threading.Event(), []
 
 
 class Ticket(Handler[int, str]):
@@ -382,11 +426,17 @@ class Random(Workflow):
                 return [self._block(node)]
 
     def _step(self, node: Do | Fetch) -> Statement:
+        step = self._bare_step(node)
+        return step if node.or_else is None else step.or_else("gave up", *self._body(node.or_else))
+
+    def _bare_step(self, node: Do | Fetch) -> Step:
+        timeout = TIMEOUT if node.hangs else None
         if isinstance(node, Do):
-            return Step(node.name, partial(self._do_async if node.is_async else self._do, node), retry=RETRY)
+            run = self._do_async if node.is_async else self._do
+            return Step(node.name, partial(run, node), retry=RETRY, timeout=timeout)
         action: Any = partial(self._fetch_async if node.is_async else self._fetch, node)
         into: Any = "field_value" if node.variable is None else partial(self._store, node)
-        return Step(node.name, action, into=into, retry=RETRY)
+        return Step(node.name, action, into=into, retry=RETRY, timeout=timeout)
 
     def _block(self, node: Choose | Await | Thread | Group) -> Statement:
         match node:
@@ -442,20 +492,41 @@ class Random(Workflow):
         return On(event.name, handler, *self._body(event.body))
 
     def _note(self) -> None:
-        self.trace.append(current().statement)
+        self._trace()
         World.touch(current().statement)
 
+    def _trace(self) -> None:
+        """Note what runs, and for whose failure."""
+        failure = current().failure
+        after = "" if failure is None else f" after {failure.statement} {failure.type} {failure.message}"
+        self.trace.append(current().statement + after)
+
     def _fail(self, node: Do | Fetch) -> None:
-        if current().attempt <= node.failures:
+        if current().attempt > node.failures:
+            return
+        if not node.hangs:
             raise ConnectionError("as told")
+        World.hang()
+        self.values["a"] += 1000
+        self.trace.append("too late")
+
+    async def _fail_async(self, node: Do | Fetch) -> None:
+        if node.hangs and current().attempt <= node.failures:
+            World.hung.set()
+            await asyncio.Event().wait()
+        self._fail(node)
 
     def _do(self, node: Do) -> None:
-        self.values[node.variable] += node.amount
-        self._note()
+        self._add(node)
         self._fail(node)
 
     async def _do_async(self, node: Do) -> None:
-        self._do(node)
+        self._add(node)
+        await self._fail_async(node)
+
+    def _add(self, node: Do) -> None:
+        self.values[node.variable] += node.amount
+        self._note()
 
     def _fetch(self, node: Fetch) -> int:
         World.touch(current().statement)
@@ -463,12 +534,14 @@ class Random(Workflow):
         return node.amount
 
     async def _fetch_async(self, node: Fetch) -> int:
-        return self._fetch(node)
+        World.touch(current().statement)
+        await self._fail_async(node)
+        return node.amount
 
     def _store(self, node: Fetch, result: int) -> None:
         assert node.variable is not None
         self.values[node.variable] += result
-        self.trace.append(current().statement)
+        self._trace()
 
     def _set(self, counter: str, value: int) -> None:
         self.values[counter] = value

@@ -1,7 +1,9 @@
 """Runs a program on stepmark and on the oracle, and compares."""
 
+import asyncio
 from collections.abc import Iterable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
+from concurrent.futures._base import DoneAndNotDoneFutures
 from typing import Any
 
 from stepmark import Engine, Snapshot, WorkflowClosed
@@ -10,7 +12,18 @@ from stepmark.runtime.context import StepContext
 from stepmark.testing import VirtualClock, run_due
 
 from tests.stepmark.random.oracle import Oracle
-from tests.stepmark.random.programs import Action, Mend, Pass, Program, Random, Send, Tape, World, sendable
+from tests.stepmark.random.programs import (
+    TIMEOUT,
+    Action,
+    Mend,
+    Pass,
+    Program,
+    Random,
+    Send,
+    Tape,
+    World,
+    sendable,
+)
 
 WORKFLOW_ID = "w"
 START = 1_000_000.0
@@ -59,6 +72,24 @@ class InTheAir:
         return {landing}, flying - {landing}
 
 
+def wait_or_hang(futures: Iterable[Future[Any]], seconds: float) -> DoneAndNotDoneFutures[Any]:
+    """Wait for a step with a time-out, whose time is over as soon as it hangs."""
+    assert seconds == TIMEOUT
+    (future,) = futures
+    while not (future.done() or World.hung.is_set()):
+        wait([future], 0.001)
+    World.hung.clear()
+    return wait([future], 0)
+
+
+async def wait_or_hang_async(task: asyncio.Task[Any], seconds: float) -> None:
+    """The same for an `async def`."""
+    assert seconds == TIMEOUT
+    while not (task.done() or World.hung.is_set()):
+        await asyncio.wait({task}, timeout=0.001)
+    World.hung.clear()
+
+
 def act(engine: Engine, clock: VirtualClock, action: Action, number: int) -> Any:
     """One action of a schedule on stepmark; as the oracle, it answers with an event's output or "closed"."""
     match action:
@@ -81,7 +112,8 @@ def act(engine: Engine, clock: VirtualClock, action: Action, number: int) -> Any
 
 
 def compare(snapshot: Snapshot, oracle: Oracle) -> None:
-    """Everything that can be seen of a workflow."""
+    """Everything that can be seen of a workflow, after what it no longer waits for has come to its end."""
+    World.end_hanging()
     seen = (
         str(snapshot.status),
         snapshot.state.values,

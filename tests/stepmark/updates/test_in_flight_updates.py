@@ -13,6 +13,7 @@ from typing import ClassVar
 import pytest
 from stepmark import (
     Budget,
+    DoNotRetry,
     Engine,
     For,
     Go,
@@ -57,6 +58,7 @@ BASE = (
     Line("go", "beside", (Line("step", "d"), Line("task", "other person"), Line("fetch", "d2"))),
     Line("event", "answer"),
     Line("scope", "part", (Line("step", "e"), Line("until", "until"))),
+    Line("gives up", "booking", (Line("step", "undo"), Line("task", "apology"))),
     Line("step", "f"),
 )
 
@@ -87,6 +89,8 @@ class Lines(Workflow, name="lines"):
                 return Go(name, *body, aliases=aliases)
             case "scope":
                 return Scope(name, *body, aliases=aliases)
+            case "gives up":
+                return Step(name, self.give_up, aliases=aliases).or_else("it gave up", *body)
             case _:
                 return self.leaf(line)
 
@@ -111,6 +115,9 @@ class Lines(Workflow, name="lines"):
 
     def note(self) -> None:
         self.seen.append(current().statement)
+
+    def give_up(self) -> None:
+        raise DoNotRetry
 
     def fetch(self) -> str:
         return "x"
@@ -161,6 +168,7 @@ def edit(lines: tuple[Line, ...], path: tuple[int, ...], *, how: str) -> tuple[L
         "make a task": (*before, replace(line, kind="task", body=()), *after),
         "make a loop": (*before, replace(line, kind="for", body=(new,)), *after),
         "put into a branch": (*before, Line("if", "new branch", (line,)), *after),
+        "put into an or_else": (*before, Line("gives up", "new booking", (line,)), *after),
         "put into a thread": (*before, Line("go", "new thread", (line,)), *after),
     }
     return changes[how]
@@ -179,6 +187,7 @@ CHANGES = (
     "make a task",
     "make a loop",
     "put into a branch",
+    "put into an or_else",
     "put into a thread",
 )
 
@@ -206,6 +215,7 @@ def stops(lines: tuple[Line, ...], thread: str | None = None, prefixes: tuple[st
                     found |= stops(line.body, name, prefixes)
             case _:
                 found |= {(thread, prefix + name): line for prefix in prefixes for name in names}
+                found |= stops(line.body, thread, prefixes)
     return found
 
 
@@ -294,7 +304,7 @@ def test_guarantee_09_and_10_each_instance_goes_on_or_is_parked_and_check_had_sa
                 outcomes["went on"] += 1
     assert outcomes["went on"] > 50
     assert bool(outcomes["parked"]) is not how.startswith(
-        ("insert", "swap", "rename with an ", "put into a branch")
+        ("insert", "swap", "rename with an ", "put into a branch", "put into an or_else")
     )
 
 

@@ -33,6 +33,8 @@ def describe(workflow: type[Workflow] | Workflow | Section) -> dict[str, Any]:
     if not isinstance(workflow, Section):
         cls = workflow if isclass(workflow) else type(workflow)
         described["state"] = codec_of(cls).schema()
+        if cls.__workflow_timeout__ is not None:
+            described["timeoutSeconds"] = cls.__workflow_timeout__
     described["statements"] = [_statement(tree, node) for node in tree.shape.root.body]
     return described
 
@@ -56,10 +58,19 @@ def _statement(tree: Tree, node: Node) -> dict[str, Any]:
     described |= _details(statement)
     if node in tree.shape.refused:
         described["refuses"] = [on.name for on in tree.shape.refused[node]]
-    if node.body:
+    if node.kind is Step:
+        if node.body:
+            described["orElse"] = [_or_else(tree, branch) for branch in node.body]
+    elif node.body:
         key = {If: "branches", Switch: "branches", Wait: "events"}.get(node.kind, "statements")
         described[key] = [_statement(tree, child) for child in node.body]
     return described
+
+
+def _or_else(tree: Tree, node: Node) -> dict[str, Any]:
+    on = tree[node].on
+    names = [each.__name__ for each in (on if isinstance(on, tuple) else (on,))]
+    return {"name": node.name, "on": names, "statements": [_statement(tree, child) for child in node.body]}
 
 
 def _branch(tree: Tree, node: Node) -> str:
@@ -75,6 +86,8 @@ def _details(statement: Any) -> dict[str, Any]:
             details["into"] = statement.into if isinstance(statement.into, str) else _name(statement.into)
         if statement.retry is not None:
             details["attempts"] = statement.retry.attempts
+        if statement.timeout is not None:
+            details["timeoutSeconds"] = statement.timeout
         return details
     if isinstance(statement, On):
         if isinstance(statement.handler, Timeout):

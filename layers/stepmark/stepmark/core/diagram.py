@@ -107,10 +107,15 @@ class _Chart:
             ident = self._node(node, f"thread: {node.name}", ("[/", "/]"))
             self._link(self._sequence(node.body, [(ident, "in parallel")]), "finish")
         else:
-            ident = self._node(node, node.name, ("[", "]") if kind is Step else ("{{", "}}"))
+            limit = self._tree[node].timeout if kind is Step else None
+            label = node.name if limit is None else f"{node.name} (at most {limit:g} s)"
+            ident = self._node(node, label, ("[", "]") if kind is Step else ("{{", "}}"))
         self._link(ends, ident)
         if kind is Wait:
             return [end for on in node.body for end in self._sequence(on.body, [(ident, self._event(on))])]
+        if kind is Step:
+            given_up = [end for each in node.body for end in self._sequence(each.body, [(ident, each.name)])]
+            return [(ident, ""), *given_up]
         return [(ident, "")]
 
     def _draw_jump(self, node: Node, ends: _Ends) -> _Ends:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import from_json
 
 from stepmark.core.delivery import refusal_as_stored, refusal_at_rest
+from stepmark.core.failures import branch_for, failures_around
 from stepmark.core.planning import failed_teardowns, given_up
 from stepmark.core.record import Awaited, Place, Progress, Status, Teardown, Thread, Trouble
 from stepmark.core.shape import build
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
     from stepmark.core.delivery import Delivery, Output
-    from stepmark.core.record import Event, Record
+    from stepmark.core.record import Event, Failure, Record
     from stepmark.core.state import Codec, Stored
     from stepmark.core.tree import Node, Tree
     from stepmark.core.work import Work
@@ -139,15 +140,15 @@ class Draft:
 
     def pass_statement(self, thread: Thread, node: Node, since: int, now: float) -> None:
         """Take the changed state, and go on after the statement that a thread is at."""
-        self.arrive(thread, lambda tree: after(self._again(thread, node, tree)), since, now)
+        self.arrive(thread, lambda tree: after(self.again(thread, node, tree)), since, now)
 
     def enter_event(self, thread: Thread, node: Node, on: Node, since: int, now: float) -> None:
         """The same, with what stands inside the event that has won."""
         self.arrive(
-            thread, lambda tree: first_of(_same_event(self._again(thread, node, tree), on)), since, now
+            thread, lambda tree: first_of(_same_event(self.again(thread, node, tree), on)), since, now
         )
 
-    def _again(self, thread: Thread, node: Node, tree: Tree) -> Node:
+    def again(self, thread: Thread, node: Node, tree: Tree) -> Node:
         """The statement that a thread is at in the tree of the changed state."""
         if tree.shape is self.tree.shape:
             return node
@@ -169,6 +170,7 @@ class Draft:
                 several = len(tree.shape.threads.get(each.go, ())) > 1
                 place = Place(each.at.name, each.go, each.id, several)
                 new = self.progress.threads[key] = Thread(key, place, since)
+                new.failures = failures_around(thread.failures, each.at)
                 self._enter(new, each.at, now)
         if arrival.finished:
             self.close(Status.FINISHED, result)
@@ -180,6 +182,7 @@ class Draft:
             thread.place = thread.place.moved_to(arrival.at.name)
             thread.since = since
             thread.trouble = Trouble()
+            thread.failures = failures_around(thread.failures, arrival.at)
             self._enter(thread, arrival.at, now)
 
     def _walk(self, tree: Tree, node: Node | None) -> tuple[Arrival, list[tuple[str, Started]], Any]:
@@ -420,6 +423,30 @@ def _died(place: str, crashes: int) -> Trouble:
     trouble = Trouble(crashes, parked=True)
     trouble.stopped_with(f"{place}: the process has died {crashes} times in a row")
     return trouble
+
+
+def give_up(
+    draft: Draft, thread: Thread, error: BaseException, failure: Failure, *, since: int, now: float
+) -> bool:
+    """Go on in the branch that a thread's step has for such an error; False when there is none."""
+    node = draft.tree.stop(thread.place)
+    if branch_for(draft.tree, node, error) is None:
+        return False
+
+    def enter(tree: Tree) -> Node | None:
+        branch = branch_for(tree, draft.again(thread, node, tree), error)
+        if branch is None:
+            raise DefinitionError(f"the definition no longer has a branch for what {thread.at!r} failed with")
+        return first_of(branch)
+
+    thread.failures.append(failure)
+    try:
+        draft.arrive(thread, enter, since, now)
+    except (DefinitionError, StateError) as problem:
+        thread.failures.pop()
+        thread.trouble.failed_with(thread.at, problem, text_of(problem))
+        return False
+    return True
 
 
 def _resolve_aliases(progress: Progress, tree: Tree) -> None:

@@ -7,11 +7,12 @@ import sys
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from stepmark.definition.retry import DEFAULT_RETRY
+from stepmark.definition.retry import DEFAULT_RETRY, is_one_of
 from stepmark.errors import PermanentError, leaves_of, text_of
 
 if TYPE_CHECKING:
-    from stepmark.core.record import Trouble
+    from stepmark.core.record import Failure, Trouble
+    from stepmark.core.tree import Node, Tree
     from stepmark.definition.retry import Retry
 
 MAX_ASKED_SECONDS = 86_400.0  # of what an error asks for
@@ -40,6 +41,22 @@ def note_failure(trouble: Trouble, what: str, error: BaseException, retry: Retry
     delays = [_delay(each, trouble.attempt, retry or DEFAULT_RETRY, now) for each in leaves_of(error)]
     trouble.parked = None in delays
     trouble.retry_at = None if trouble.parked else now + max(each for each in delays if each is not None)
+
+
+def branch_for(tree: Tree, step: Node, error: BaseException) -> Node | None:
+    """The branch of a step that has given up with that error, or None when none fits."""
+    errors = leaves_of(error)
+    return next((each for each in step.body if all(is_one_of(e, tree[each].on) for e in errors)), None)
+
+
+def failures_around(failures: list[Failure], node: Node) -> list[Failure]:
+    """Those of the steps in whose branches a statement stands."""
+    names: set[str] = set()
+    at = node.parent
+    while at is not None and failures:
+        names |= {at.name, *at.aliases}
+        at = at.parent
+    return [failure for failure in failures if failure.statement in names]
 
 
 def _delay(error: BaseException, attempt: int, retry: Retry, now: float) -> float | None:

@@ -168,13 +168,30 @@ class Place(NamedTuple):
         return Place(at, self.go, self.id, self.several)
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a step has given up, for the statements of its or_else().
+
+        failure = current().failure
+
+    statement: the step's name. type, message: of the error; the message may quote anything, 2 KB at most.
+    idempotency_key: what the step's attempts had, to undo what they may have done all the same.
+    """
+
+    statement: str
+    type: str
+    message: str
+    idempotency_key: str
+
+
 @dataclass(slots=True)
 class Thread:
     """One thread: where it is, and what it waits for there.
 
     key: its name among the workflow's threads. since: the version at which it came to the statement, so that
-    each visit has an idempotency key of its own. written: as to_json() has last written it, and for which
-    place and version: of many threads, a commit changes one.
+    each visit has an idempotency key of its own. failures: of the steps in whose or_else() it is, the
+    innermost last. written: as to_json() has last written it, and for which place and version: of many
+    threads, a commit changes one.
     """
 
     key: str
@@ -182,6 +199,7 @@ class Thread:
     since: int = 0
     trouble: Trouble = field(default_factory=Trouble)
     awaited: dict[str, Awaited] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
     written: tuple[Place, int, str] | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -372,7 +390,7 @@ def _written(threads: Iterable[Thread]) -> list[str]:
     texts = []
     for thread in threads:
         known, trouble = thread.written, thread.trouble
-        if thread.awaited or trouble.attempt or trouble.parked:
+        if thread.awaited or thread.failures or trouble.attempt or trouble.parked:
             texts.append(to_json(_thread(thread)).decode())
         elif known is not None and known[0] is thread.place and known[1] == thread.since:
             texts.append(known[2])
@@ -400,6 +418,8 @@ def _thread(thread: Thread) -> dict[str, Any]:
             + ([] if a.named is None else [a.named])
             for name, a in thread.awaited.items()
         }
+    if thread.failures:
+        stored["failures"] = [[f.statement, f.type, f.message, f.idempotency_key] for f in thread.failures]
     return stored
 
 
@@ -413,4 +433,5 @@ def _from_thread(stored: dict[str, Any]) -> Thread:
             name: Awaited(a[0], bool(a[1]), bool(a[2]), a[3], _from_trouble(a[4]), *a[5:])
             for name, a in stored.get("awaited", {}).items()
         },
+        failures=[Failure(*each) for each in stored.get("failures", ())],
     )

@@ -157,7 +157,12 @@ def _gos(node: Node) -> list[Node]:
     return found
 
 
-_INSIDE: dict[type[Statement], tuple[type[Statement], ...]] = {If: (Branch,), Switch: (Branch,), Wait: (On,)}
+_INSIDE: dict[type[Statement], tuple[type[Statement], ...]] = {
+    If: (Branch,),
+    Switch: (Branch,),
+    Wait: (On,),
+    Step: (Branch,),
+}
 
 
 def _check(statement: Statement, node: Node, fields: tuple[str, ...] | None) -> None:
@@ -225,12 +230,12 @@ def _check_inside(statement: Statement, node: Node) -> None:
         twice = _twice(node)
         if twice:
             raise DefinitionError(f"duplicate name {twice!r}: Wait {node.name!r} has two events of this name")
-    elif isinstance(statement, If | Switch):
+    elif isinstance(statement, If | Switch | Step):
         twice = _twice(node)
         if twice:
             kind = type(statement).__name__
             raise DefinitionError(f"duplicate name {twice!r}: one {kind} has two branches of this name")
-        if not node.body:
+        if isinstance(statement, Switch) and not node.body:
             raise DefinitionError(f"a Switch{_where(node)} has no case: give it a Case or a Default")
         for case in node.body[:-1]:
             if isinstance(statement.body[case.index], Default):

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from stepmark.definition.workflow import Statement
 
 _IN_ORDER = frozenset({Section, Scope, Branch, On})
+_BRANCHED = frozenset({If, Switch, Wait, Step})
 STOPS = frozenset({Step, Wait, WaitFor})  # at which a thread can be
 
 
@@ -228,7 +229,7 @@ def after(node: Node) -> Node | None:
         parent = node.parent
         if parent is None:
             return None
-        if parent.kind not in {If, Switch, Wait} and node.index + 1 < len(parent.body):
+        if parent.kind not in _BRANCHED and node.index + 1 < len(parent.body):
             return parent.body[node.index + 1]
         if parent.kind is For:
             return parent

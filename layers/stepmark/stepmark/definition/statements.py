@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, overload
 
-from stepmark.definition.workflow import Statement, keys_of
+from stepmark.definition.retry import check_errors
+from stepmark.definition.workflow import Statement, check_seconds, keys_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
-    from stepmark.definition.retry import Retry
+    from stepmark.definition.retry import Errors, Retry
     from stepmark.definition.workflow import Aliases, EventSource
 
     type Condition = bool | Callable[[], bool]
@@ -30,11 +31,17 @@ class Step(Statement):
     once; `current().idempotency_key` is the same on every attempt.
     into: without it steps run one at a time and may change the state. With it the action runs alongside other
     such steps, on a copy of the state that it must not change.
-    retry: five attempts with growing delays unless given.
+    retry: five attempts with growing delays unless given. When they are over, or the action raises
+    DoNotRetry, its thread goes on in the branch that `or_else` has for that error; without one it is parked.
+    timeout: how many seconds an attempt may take; after them it has failed with StepTimedOut, and is tried
+    again as after any error. They are real seconds, with a LocalEngine too. An `async def` is cancelled,
+    which it can't be while it blocks its event loop. A function can't be stopped: it runs in a thread of its
+    own, which is left to itself then; what it changes in the state later is dropped. What either has done
+    elsewhere stays done, and so does what it has told an engine, but for events to its own workflow. None: it
+    may take for ever. Raises ValueError for what is no number above zero.
     """
 
-    __slots__ = ("action", "into", "retry")
-    body = ()
+    __slots__ = ("action", "into", "retry", "timeout")
 
     @overload
     def __init__(
@@ -44,6 +51,7 @@ class Step(Statement):
         into: None = None,
         retry: Retry | None = None,
         *,
+        timeout: float | None = None,
         aliases: Aliases = (),
     ) -> None: ...
     @overload
@@ -54,6 +62,7 @@ class Step(Statement):
         into: str | Callable[[R], object],
         retry: Retry | None = None,
         *,
+        timeout: float | None = None,
         aliases: Aliases = (),
     ) -> None: ...
     @overload
@@ -64,6 +73,7 @@ class Step(Statement):
         into: str | Callable[[R], object],
         retry: Retry | None = None,
         *,
+        timeout: float | None = None,
         aliases: Aliases = (),
     ) -> None: ...
     def __init__(
@@ -73,17 +83,46 @@ class Step(Statement):
         into: str | Callable[[Any], object] | None = None,
         retry: Retry | None = None,
         *,
+        timeout: float | None = None,
         aliases: Aliases = (),
     ) -> None:
         self.name = name
         self.action = action
         self.into = into
         self.retry = retry
+        self.timeout = None if timeout is None else check_seconds(timeout, f"Step {name!r}")
         self.aliases = aliases
+        self.body = ()
         self.key = name  # of by far the most: the shorter, the faster
         if aliases or into is not None or retry is not None or not callable(action):
             target = into if into is None or isinstance(into, str) else callable(into)
             self.key = (Step, name, aliases, callable(action), target, type(retry))
+
+    def or_else(self, name: str, *statements: Statement, on: Errors = Exception) -> Step:
+        """The same Step with a branch for when it gives up: its retries are over, or it raises DoNotRetry.
+
+            Step("book", self.book).or_else("sold out", Finish("sold out"), on=SoldOut).or_else(
+                "can't be booked", Step("apologize", self.apologize))
+
+        What the step has changed is dropped; all that runs in the branch finds the error in
+        `current().failure`. After it the thread goes on behind the step, unless it ends in a Return, Finish,
+        Break or Continue. A step in the branch that gives up itself needs one of its own.
+
+        on: the error, or a tuple of those, that this branch is for; the first that fits is taken, and an
+        error that fits none parks the thread. Of a group of errors, each must fit.
+        Raises TypeError when `on` is something else, and ValueError after a branch for every error.
+        """
+        check_errors(on, "or_else")
+        branches = tuple(each for each in self.body if isinstance(each, OrElse))
+        if any(issubclass(Exception, branch.on) for branch in branches):
+            raise ValueError(f"{name!r} comes after a branch for every error: it would never run")
+        step = Step.__new__(Step)
+        step.name, step.action, step.into, step.retry = self.name, self.action, self.into, self.retry
+        step.timeout, step.aliases = self.timeout, self.aliases
+        branch = OrElse(name, statements, on)
+        step.body = (*branches, branch)
+        step.key = (Step, self.key, branch.key)
+        return step
 
 
 class Branch(Statement):
@@ -99,6 +138,16 @@ class Branch(Statement):
         self.body = statements
         self.aliases = aliases
         self.key = (Branch, name, aliases, keys_of(statements, f"branch {name!r}"))
+
+
+class OrElse(Branch):
+    """What a Step leaves to others when it gives up; made by Step.or_else()."""
+
+    __slots__ = ("on",)
+
+    def __init__(self, name: str, statements: tuple[Statement, ...], on: Errors) -> None:
+        super().__init__(True, name, statements)
+        self.on = on
 
 
 class If(Statement):

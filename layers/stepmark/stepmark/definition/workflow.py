@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from math import inf, isfinite
 from typing import Any, ClassVar
 
 MAIN = "main"  # the name of the thread that a workflow starts with
@@ -71,15 +72,22 @@ class Workflow(ABC):
 
     The class is a dataclass or a pydantic model. `name` is what is stored with each running workflow
     (the class's own name unless given): keep it when the class is renamed.
+    `timeout`: seconds after its start at which its life ends, as by `Engine.start(ends_at=...)`: those of the
+    class it was started with, unless that call gives an earlier end.
     """
 
     __workflow_name__: ClassVar[str]
+    __workflow_timeout__: ClassVar[float | None] = None
 
-    def __init_subclass__(cls, *, name: str | None = None, **settings: Any) -> None:
+    def __init_subclass__(
+        cls, *, name: str | None = None, timeout: float | None = None, **settings: Any
+    ) -> None:
         super().__init_subclass__(**settings)
         # @dataclass(slots=True) makes the class a second time, without the keyword: keep the first name
         if name is not None or "__workflow_name__" not in cls.__dict__:
             cls.__workflow_name__ = name if name is not None else cls.__name__
+        if timeout is not None:
+            cls.__workflow_timeout__ = check_seconds(timeout, f"workflow {cls.__name__!r}")
 
     @abstractmethod
     def definition(self) -> Section:
@@ -115,6 +123,22 @@ def check_start(workflow: object, workflow_id: object) -> None:
         raise TypeError(f"workflow_id must be a string, not {type(workflow_id).__name__}")
     if not workflow_id or not is_text(workflow_id):
         raise ValueError(f"workflow_id must be some text, not {workflow_id!r}")
+
+
+def end_of_life(workflow: Workflow, ends_at: float | None, now: float) -> float | None:
+    """When a workflow's life ends that is started now, in seconds since the epoch."""
+    if ends_at is not None and not isfinite(ends_at):
+        raise ValueError(f"ends_at must be a time in seconds since the epoch, not {ends_at!r}")
+    timeout = type(workflow).__workflow_timeout__
+    ends = [ends_at, None if timeout is None else now + timeout]
+    return min((float(end) for end in ends if end is not None), default=None)
+
+
+def check_seconds(given: object, where: str) -> float:
+    """A length of time, or ValueError."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < inf:
+        raise ValueError(f"{where}: timeout must be a number of seconds above zero, not {given!r}")
+    return given
 
 
 def is_text(value: str) -> bool:

@@ -6,12 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, assert_never
 
 from stepmark.core.delivery import Output
-from stepmark.core.draft import refuse_change
+from stepmark.core.draft import give_up, refuse_change
 from stepmark.core.failures import note_failure
 from stepmark.core.keys import key_of
 from stepmark.core.payloads import decode_payload, payload_of
 from stepmark.core.planning import handler_of
-from stepmark.core.record import Event, Thread, Trouble
+from stepmark.core.record import Event, Failure, Thread, Trouble
 from stepmark.core.shape import build
 from stepmark.core.values import encode, settle
 from stepmark.core.work import (
@@ -33,6 +33,7 @@ from stepmark.runtime.calls import begin, call
 from stepmark.runtime.context import Activity, StepContext
 from stepmark.runtime.flights import Flight
 from stepmark.runtime.logs import log_failure
+from stepmark.runtime.timeouts import limited
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from stepmark.core.tree import Node
     from stepmark.core.work import AtThread, Work
     from stepmark.definition.retry import Retry
+    from stepmark.definition.statements import Step
     from stepmark.definition.workflow import Workflow
     from stepmark.runtime.flights import Flights
     from stepmark.runtime.ledger import Ledger, Runtime
@@ -64,7 +66,7 @@ class Actions:
         match work:
             case RunStep():  # first, as there are most of them
                 thread, node = self._at(work)
-                self._change(thread, node, draft.tree[node].action)
+                self._change(thread, node, self._limited(draft.tree[node]))
             case Deliver():
                 self._deliver(*self._at(work), work)
             case StoreResult():
@@ -135,26 +137,17 @@ class Actions:
 
     def note(self, work: Work, what: str, error: BaseException, retry: Retry | None) -> None:
         """Note a failure of it, and when to try again."""
-        trouble = self._trouble_of(work)
-        note_failure(trouble, what, error, retry, self._runtime.clock.now())
+        trouble, now = _trouble_of(self._draft.progress, work, self.event_of), self._runtime.clock.now()
+        note_failure(trouble, what, error, retry, now)
+        if trouble.parked and isinstance(work, RunStep | Launch | StoreResult):
+            thread = self._draft.progress.threads[work.thread]
+            failure = Failure(thread.at, type(error).__name__, text_of(error), self._key_of(thread))
+            since = self._ledger.next_version
+            trouble.parked = not give_up(self._draft, thread, error, failure, since=since, now=now)
         log_failure(self._ledger.record.workflow_id, what, error, trouble)
         if isinstance(work, Look):
             awaited = self._draft.progress.threads[work.thread].awaited[work.event]
             awaited.fire_at, awaited.done = None, False
-
-    def _trouble_of(self, work: Work) -> Trouble:
-        progress = self._draft.progress
-        if isinstance(work, TearDown):
-            return _teardown(progress, work).trouble
-        if isinstance(work, End):
-            return Trouble()
-        thread = progress.threads[work.thread]
-        if isinstance(work, SetUp | Look):
-            return thread.awaited[work.event].trouble
-        if isinstance(work, Deliver):
-            event = self.event_of(work)
-            return thread.trouble if event is None else event.trouble
-        return thread.trouble
 
     # -- calling the user's functions -----------------------------------------------------------------
 
@@ -170,17 +163,21 @@ class Actions:
 
         The idempotency key has no name of a statement in it: a deploy may change that between two attempts.
         """
-        key = thread.key if isinstance(thread, Thread) else thread.thread
-        workflow_id = self._ledger.record.workflow_id
+        failures = thread.failures if isinstance(thread, Thread) else []
         return StepContext(
-            workflow_id,
-            key,
+            self._ledger.record.workflow_id,
+            thread.key if isinstance(thread, Thread) else thread.thread,
             thread.place.id,
             name,
             trouble.attempt + 1,
-            key_of(workflow_id, key, thread.since, *purpose),
+            self._key_of(thread, *purpose),
             activity or Activity(self._runtime.store, self._draft.outbox, self._draft.progress.life),
+            failures[-1] if failures else None,
         )
+
+    def _key_of(self, thread: Thread | Teardown, *purpose: str) -> str:
+        key = thread.key if isinstance(thread, Thread) else thread.thread
+        return key_of(self._ledger.record.workflow_id, key, thread.since, *purpose)
 
     def _call(self, function: Callable[[], Any], context: StepContext) -> Any:
         """Call what the user wrote; what it sends to its own workflow meanwhile waits for the commit."""
@@ -213,11 +210,15 @@ class Actions:
         self._call(action, self._context(thread, node.name, thread.trouble))
         draft.pass_statement(thread, node, self._ledger.next_version, self._runtime.clock.now())
 
+    def _limited(self, step: Step) -> Callable[[], Any]:
+        end = self._draft.progress.ends_at
+        return limited(step, None if end is None else end - self._runtime.clock.now())
+
     def _launch(self, thread: Thread, node: Node) -> None:
         draft, store = self._draft, self._runtime.store
         copy = draft.codec.load(draft.text)
         tree = build(copy)
-        action = tree[tree.stop(thread.place)].action
+        action = self._limited(tree[tree.stop(thread.place)])
         before = draft.codec.dump(copy)
         activity = Activity(store, None, draft.progress.life)
         context = self._context(thread, node.name, thread.trouble, activity=activity)
@@ -362,6 +363,18 @@ def _request(context: StepContext, state: Workflow, data: Any) -> Request:
 
 def _teardown(progress: Progress, work: TearDown) -> Teardown:
     return progress.teardown(work.thread, work.since, work.event)
+
+
+def _trouble_of(progress: Progress, work: Work, event_of: Callable[[Deliver], Event | None]) -> Trouble:
+    if isinstance(work, TearDown):
+        return _teardown(progress, work).trouble
+    if isinstance(work, End):
+        return Trouble()
+    thread = progress.threads[work.thread]
+    if isinstance(work, SetUp | Look):
+        return thread.awaited[work.event].trouble
+    event = event_of(work) if isinstance(work, Deliver) else None
+    return thread.trouble if event is None else event.trouble
 
 
 def _nothing() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from stepmark.core.record import Event
+    from stepmark.core.record import Event, Failure
 
 
 class Activity:
@@ -72,7 +72,8 @@ class StepContext:
     """The step (or handler) that runs now.
 
     attempt: 1 the first time. idempotency_key: the same on every attempt, another one each time a loop
-    comes by. thread_id: the `id` of the Go that started the thread, as a string.
+    comes by. thread_id: the `id` of the Go that started the thread, as a string. failure: in a step's
+    or_else(), why that step has given up.
     """
 
     workflow_id: str
@@ -82,6 +83,7 @@ class StepContext:
     attempt: int
     idempotency_key: str
     activity: Activity | None = field(default=None, repr=False, compare=False)
+    failure: Failure | None = field(default=None, repr=False)
 
 
 _current: ContextVar[StepContext] = ContextVar("stepmark_step")

@@ -6,7 +6,6 @@ import secrets
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from math import isfinite
 from typing import TYPE_CHECKING, Any, Self
 
 from stepmark.core.delivery import Answered, Closed, JoinsCommit, Output, Posted, Sender, meet
@@ -16,7 +15,7 @@ from stepmark.core.record import Event, Place, Progress, Record, Status, Thread
 from stepmark.core.snapshot import read_snapshot
 from stepmark.core.state import codec_of
 from stepmark.core.values import read_or_none
-from stepmark.definition.workflow import MAIN, check_start, classes_by_name
+from stepmark.definition.workflow import MAIN, check_start, classes_by_name, end_of_life
 from stepmark.errors import (
     RetryableError,
     StateError,
@@ -211,7 +210,8 @@ class Engine(_Sessions):
             snapshot = engine.start(Approval(user="ada"), workflow_id="request-7")
 
         ends_at: the end of its life, in seconds since the epoch. Whatever it is at then, it is cancelled;
-        what can't be torn down within an hour is given up. A step that runs at that moment is not cut off.
+        what can't be torn down within an hour is given up. A step that runs at that moment is cut off if it
+        has a timeout. A `timeout` of the class sets an end too; the earlier one counts.
 
         Starting the same id again runs nothing twice and returns the workflow as it is (`created` is False).
         Raises StateError or DefinitionError, with nothing stored, when the workflow can't begin, and
@@ -220,14 +220,12 @@ class Engine(_Sessions):
         """
         self.runtime.check_process()
         check_start(workflow, workflow_id)
-        if ends_at is not None and not isfinite(ends_at):
-            raise ValueError(f"ends_at must be a time in seconds since the epoch, not {ends_at!r}")
+        end = end_of_life(workflow, ends_at, self.runtime.clock.now())
         workflow_id = uuid.uuid4().hex if workflow_id is None else workflow_id
         cls = type(workflow)
         name = cls.__workflow_name__
         self._class_of(name)
         text = codec_of(cls).store(workflow).text
-        end = None if ends_at is None else float(ends_at)
         main = {MAIN: Thread(MAIN, Place(""))}
         progress = Progress(threads=main, ends_at=end, life=secrets.token_hex(4)).to_json()
         empty = Record(workflow_id, name, 0, Status.RUNNING, text, progress, None, None, None)
