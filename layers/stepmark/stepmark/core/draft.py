@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
+from stepmark.core.arriving import resolve_aliases, same_event, thread_key
 from stepmark.core.delivery import refusal_as_stored, refusal_at_rest
 from stepmark.core.failures import branch_for, failures_around
 from stepmark.core.planning import failed_teardowns, given_up
 from stepmark.core.record import Awaited, Place, Progress, Status, Teardown, Thread, Trouble
 from stepmark.core.shape import build
-from stepmark.core.tree import STOPS, Arrival, Started, after, arrive, first_of
+from stepmark.core.tree import Arrival, Started, after, arrive, first_of
 from stepmark.core.values import settle
 from stepmark.core.work import Deliver, End, TearDown
 from stepmark.definition.handlers import Handler, Observation, Timeout
@@ -105,7 +106,7 @@ class Draft:
             self.progress.error = text_of(error)
             self.progress.brief = error.brief
         else:
-            _resolve_aliases(self.progress, self._tree)
+            resolve_aliases(self.progress, self._tree)
             self.apply_look_request()
 
     @property
@@ -144,9 +145,7 @@ class Draft:
 
     def enter_event(self, thread: Thread, node: Node, on: Node, since: int, now: float) -> None:
         """The same, with what stands inside the event that has won."""
-        self.arrive(
-            thread, lambda tree: first_of(_same_event(self.again(thread, node, tree), on)), since, now
-        )
+        self.arrive(thread, lambda tree: first_of(same_event(self.again(thread, node, tree), on)), since, now)
 
     def again(self, thread: Thread, node: Node, tree: Tree) -> Node:
         """The statement that a thread is at in the tree of the changed state."""
@@ -163,7 +162,7 @@ class Draft:
         tree = build(stored.state)
         arrival, started, result = self._walk(tree, start(tree))
         if tree.shape is not self.tree.shape:
-            _resolve_aliases(self.progress, tree)
+            resolve_aliases(self.progress, tree)
         self.text, self.stored, self._tree = stored.text, stored, tree
         for key, each in started:
             if each.at is not None:
@@ -198,7 +197,7 @@ class Draft:
         taken = ChainMap[str, Any]({}, self.progress.threads)
         started: list[tuple[str, Started]] = []
         for each in arrival.started:
-            key = _thread_key(each, taken)
+            key = thread_key(each, taken)
             if each.at is not None:
                 taken[key] = each
             started.append((key, each))
@@ -447,42 +446,3 @@ def give_up(
         thread.trouble.failed_with(thread.at, problem, text_of(problem))
         return False
     return True
-
-
-def _resolve_aliases(progress: Progress, tree: Tree) -> None:
-    """Call every place, and every event that is waited for there, what the definition calls it now."""
-    for thread in progress.threads.values():
-        node = tree.find(thread.place)
-        if node is None or node.kind not in STOPS:
-            continue
-        if node.name != thread.at:
-            thread.place = thread.place.moved_to(node.name)
-        if thread.awaited and node.kind is Wait:
-            for on in node.body:
-                for alias in on.aliases:
-                    if alias in thread.awaited:
-                        awaited = thread.awaited[on.name] = thread.awaited.pop(alias)
-                        awaited.named = awaited.named or alias
-
-
-def _thread_key(started: Started, taken: Collection[str]) -> str:
-    if started.id is not None:
-        key = f"{started.go}[{started.id}]"
-        if key in taken:
-            raise DefinitionError(f"thread {key!r} is still running: give its Go another id")
-        return key
-    key, number = started.go, 1
-    while key in taken:
-        number += 1
-        key = f"{started.go}#{number}"
-    return key
-
-
-def _same_event(node: Node, on: Node) -> Node:
-    """The same event in the tree of the changed state."""
-    for child in node.body:
-        if child.name == on.name:
-            return child
-    raise DefinitionError(
-        f"on the state that it left, the definition has no event {on.name!r} at {node.name!r}"
-    )

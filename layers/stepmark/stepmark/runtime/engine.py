@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from stepmark.core.delivery import Answered, Closed, JoinsCommit, Output, Posted, Sender, meet
-from stepmark.core.event_ids import as_known, is_anonymous
+from stepmark.core.delivery import Answered, Closed, JoinsCommit, Output, Posted, meet
+from stepmark.core.event_ids import as_known
 from stepmark.core.planning import is_settled
 from stepmark.core.record import Event, Place, Progress, Record, Status, Thread
 from stepmark.core.snapshot import read_snapshot
@@ -398,9 +398,7 @@ class Engine(_Sessions):
             self._attend(session, session.cancel, quiet=False)
         progress, leased = session.draft.progress, is_leased(self.runtime, record)
         activity = activity_in(self.runtime.store, workflow_id)
-        sender = Sender.OUTSIDE
-        if activity is not None:
-            sender = Sender.STEP_ALONGSIDE if activity.events is None else Sender.STEP
+        sender = senders.sender_of(activity)
         message.event_id = as_known(message, progress, session.draft.tree_if_any)
         meeting = meet(progress, message.event_id, sender, leased=leased)
         if isinstance(meeting, Answered):
@@ -416,12 +414,9 @@ class Engine(_Sessions):
             return None
         if isinstance(meeting, Posted):
             return senders.leave_to_holder(self.runtime, record, message, meeting, patience)
-        session.contended = (
-            session.contended or contended or (once and senders.runs_code(session.draft.tree, message.event))
-        )
-        repeatable = not is_anonymous(message.event_id)
-        delivery = session.receive(replace(message), meeting.stored, decoded, repeatable=repeatable)
-        return self._deliver(session, delivery)
+        once = once and senders.runs_code(session.draft.tree, message.event)
+        session.contended = session.contended or contended or once
+        return self._deliver(session, session.receive(replace(message), meeting.stored, decoded))
 
     def _deliver(self, session: Session, delivery: Delivery) -> Any:
         """Run a workflow with an event that this call has brought, and return its output."""

@@ -56,6 +56,13 @@ def _refused(message: str) -> PayloadRefused:
     return PayloadRefused(message, brief=message)
 
 
+def sender_of(activity: Activity | None) -> Sender:
+    """Who sends an event: a step or handler of the workflow's own, or somebody outside."""
+    if activity is None:
+        return Sender.OUTSIDE
+    return Sender.STEP_ALONGSIDE if activity.events is None else Sender.STEP
+
+
 def runs_code(tree: Tree, event: str) -> bool:
     """Whether a handler of an event has something to run."""
     return any(tree[node].handler is not None for node in tree.shape.events.get(event, ()))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from stepmark.core.delivery import delivery_of, refusal_as_stored, refusal_of
 from stepmark.core.draft import Draft, cancel, check_kept, park_crashing, refuse_change, settle_events
+from stepmark.core.event_ids import is_anonymous
 from stepmark.core.failures import is_failure
 from stepmark.core.planning import due_at, is_over, next_work, status_of, times_ahead, works_of_threads
 from stepmark.core.record import Event, Status, Trouble
@@ -85,10 +86,9 @@ class Session:
         """Whether the end of the workflow's life has come, and not all that was its own has ended."""
         return is_over(self.draft.progress, self.clock.now(), broken=self.broken)
 
-    def receive(
-        self, message: Event, stored: Event | None, decoded: list[Decoded], *, repeatable: bool
-    ) -> Delivery:
+    def receive(self, message: Event, stored: Event | None, decoded: list[Decoded]) -> Delivery:
         """Take the event of a sender who waits in this very call."""
+        repeatable = not is_anonymous(message.event_id)
         delivery = delivery_of(self.draft.progress, message, stored, decoded, repeatable=repeatable)
         self.draft.delivery = delivery
         self.draft.unsaved = self.draft.unsaved or stored is None
