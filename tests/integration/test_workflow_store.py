@@ -3,13 +3,17 @@
 import json
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
 from botocore.client import BaseClient
 from botocore.config import Config
+from botocore.credentials import CredentialResolver
+from botocore.exceptions import ClientError
 from stepmark import (
     Engine,
     Finish,
@@ -23,16 +27,18 @@ from stepmark import (
     Section,
     Status,
     Step,
+    StoreError,
     StoreUnavailable,
     VersionConflict,
     Wait,
     Workflow,
+    WorkflowNotFound,
     check_store,
 )
 from stepmark.dynamodb import MAX_BYTES, DynamoDBStore
 from stepmark.sqs import EARLY_SECONDS, SqsScheduler, Timers
 
-from tests.support.cloud import WORKFLOWS, Cloud
+from tests.support.cloud import TABLE, WORKFLOWS, Cloud
 
 HOUR = 3600.0
 
@@ -253,6 +259,17 @@ def test_a_step_that_wants_too_much_is_parked_and_loses_nothing(store: DynamoDBS
 # --- failures ----------------------------------------------------------------------------------------------
 
 
+def calls_of(store: DynamoDBStore) -> list[Callable[[], object]]:
+    return [
+        lambda: store.load("w"),
+        lambda: store.create(record()),
+        lambda: store.commit(record(), 1),
+        lambda: store.due(1.0, 1),
+        lambda: list(store.live()),
+        lambda: next(store._get(["w"])),
+    ]
+
+
 def test_an_aws_that_does_not_answer_is_one_kind_of_error(cloud: Cloud) -> None:
     del cloud
     nowhere = boto3.client(
@@ -260,18 +277,72 @@ def test_an_aws_that_does_not_answer_is_one_kind_of_error(cloud: Cloud) -> None:
         endpoint_url="http://127.0.0.1:9",  # the discard port
         config=Config(retries={"total_max_attempts": 1}, connect_timeout=0.5),
     )
-    for client in (nowhere, boto3.client("dynamodb")):
-        store = DynamoDBStore("no-such-table", client)
-        for call in (
-            lambda s=store: s.load("w"),
-            lambda s=store: s.create(record()),
-            lambda s=store: s.commit(record(), 1),
-            lambda s=store: s.due(1.0, 1),
-            lambda s=store: list(s.live()),
-            lambda s=store: s._get(["w"]).__next__(),
-        ):
-            with pytest.raises(StoreUnavailable, match="DynamoDB did not do it"):
-                call()
+    for call in calls_of(DynamoDBStore("no-such-table", nowhere)):
+        with pytest.raises(StoreUnavailable, match="DynamoDB did not do it"):
+            call()
+
+
+def test_a_table_that_is_not_there_is_no_outage(cloud: Cloud) -> None:
+    del cloud
+    for call in calls_of(DynamoDBStore("no-such-table", boto3.client("dynamodb"))):
+        with pytest.raises(StoreError, match="table 'no-such-table' can't be used: there is no such table"):
+            call()
+
+
+def test_a_table_of_another_shape_is_no_outage(cloud: Cloud) -> None:
+    for call in calls_of(DynamoDBStore(TABLE, cloud.dynamodb)):
+        with pytest.raises(StoreError, match=f"table '{TABLE}' can't be used: "):
+            call()
+
+
+@pytest.mark.parametrize("code", ["AccessDeniedException", "ValidationException"])
+def test_what_is_refused_is_no_outage(cloud: Cloud, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    client = boto3.client("dynamodb")
+    store = DynamoDBStore(WORKFLOWS, client)
+    del cloud
+
+    def refuse(_client: Any, operation: str, _parameters: dict[str, Any]) -> Any:
+        raise ClientError({"Error": {"Code": code, "Message": "of somebody"}}, operation)
+
+    monkeypatch.setattr(BaseClient, "_make_api_call", refuse)
+    for call in calls_of(store):
+        with pytest.raises(StoreError) as refused:
+            call()
+        assert code in str(refused.value)
+        assert "of somebody" not in str(refused.value)
+
+
+def test_without_credentials_nothing_can_be_asked(cloud: Cloud) -> None:
+    del cloud
+    session = botocore.session.Session(include_builtin_handlers=True)
+    session.register_component("credential_provider", CredentialResolver([]))
+    client: Any = session.create_client("dynamodb", region_name="eu-west-1")
+    with pytest.raises(StoreError, match=r"Unable to locate credentials \(NoCredentialsError\)$"):
+        DynamoDBStore(WORKFLOWS, client).load("w")
+
+
+def test_an_id_that_no_key_can_hold_is_told_and_belongs_to_no_workflow(store: DynamoDBStore) -> None:
+    engine, longest = Engine([Hoarder], store=store), "é" * 1_024
+    assert engine.start(Hoarder(), workflow_id=longest).created
+    with pytest.raises(StoreError, match=r"2,048 bytes in DynamoDB: choose a shorter one$"):
+        engine.start(Hoarder(), workflow_id=longest + "x")
+    for workflow_id in ("", longest + "x"):
+        with pytest.raises(WorkflowNotFound):
+            engine.get(workflow_id)
+
+
+def test_of_what_is_only_looked_at_little_is_remembered(
+    cloud: Cloud, store: DynamoDBStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepmark.dynamodb._MAX_KEPT", 3)
+    reader = DynamoDBStore(WORKFLOWS, cloud.dynamodb)
+    for number in range(5):
+        assert store.create(record(number))
+        reader.load(f"w{number:04}")
+    reader.load("w0002")
+    assert list(reader._kept) == ["w0003", "w0004", "w0002"]
+    reader.commit(record(2, version=2, status=Status.FINISHED), 1)
+    assert list(reader._kept) == ["w0003", "w0004"]
 
 
 # --- wake-ups ----------------------------------------------------------------------------------------------

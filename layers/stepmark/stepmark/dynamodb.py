@@ -19,15 +19,22 @@ from contextlib import suppress
 from functools import cache
 from heapq import merge
 from itertools import islice
+from threading import Lock
 from typing import TYPE_CHECKING, Any, cast
 from zlib import crc32
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+)
 
 from stepmark.core.record import Record, Status, status_of
-from stepmark.errors import RecordTooLarge, StoreUnavailable, VersionConflict
+from stepmark.errors import RecordTooLarge, StoreError, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -49,11 +56,19 @@ SHARDS = 16
 MAX_BYTES = (
     390_000  # DynamoDB refuses an item above 400 KB; the rest is for the index and for counting errors
 )
+MAX_ID_BYTES = 2048  # of a partition key
+# What is the same however often it is tried again, and what to look at.
+_WRONG = {
+    "ResourceNotFoundException": "there is no such table in this account and region, or it has no index `open`",
+    "ValidationException": "it has not the key `workflowId` and the index `open` (`openShard`, `dueAt`)",
+    "AccessDeniedException": "these credentials may not do that to it, or not use its key",
+}
 # After its end a workflow has that long to be cancelled and torn down; so long the engine tries it at most.
 # Then it is gone, over or not.
 END_SECONDS = 3600
 NEVER = 9_999_999_999  # dueAt of a workflow that no timer will wake: the index needs a value
 _MAX_KEYS = 100  # of one BatchGetItem
+_MAX_KEPT = 10_000  # workflows of which is known how long they are to be kept: more than are at work at once
 FIRST_PAUSE, MAX_SECONDS = 0.05, 10.0  # for what BatchGetItem leaves unread; each pause is twice the last
 
 # One try takes at most 2.5 s and there are two: 5 s in all, where botocore's own default is two minutes.
@@ -74,7 +89,8 @@ class DynamoDBStore:
     how long a workflow that is over is kept, if the table's time to live is on `expiresAt`; without it, as
     long as the store had it that wrote the workflow before. A workflow started with `ends_at` is kept until
     an hour after that at the latest, even if it is not over. Raises StoreUnavailable when DynamoDB does not
-    do its part, and RecordTooLarge for more than 390,000 bytes.
+    do its part, StoreError for what would be the same the next time (no such table, no permission, an id of
+    more than 2,048 bytes), and RecordTooLarge for more than 390,000 bytes.
     """
 
     on_one_machine = False
@@ -86,9 +102,8 @@ class DynamoDBStore:
         self._client = client or _client()
         self.slowest_write = _slowest(self._client.meta.config)
         self._keep_seconds = keep_seconds
-        self._kept: dict[
-            str, float
-        ] = {}  # keepSeconds of what was loaded, when this store has none of its own
+        self._kept: dict[str, float] = {}  # keepSeconds of what was loaded, when this store has none itself
+        self._keeping = Lock()
 
     def create(self, record: Record) -> bool:
         writer = secrets.token_hex(8)
@@ -97,12 +112,14 @@ class DynamoDBStore:
         return there is None or there.get("writer") == {"S": writer}
 
     def load(self, workflow_id: str) -> Record | None:
+        if not 0 < len(workflow_id.encode()) <= MAX_ID_BYTES:
+            return None  # there can be none
         try:
             answer = self._client.get_item(
                 TableName=self._table, Key={"workflowId": {"S": workflow_id}}, ConsistentRead=True
             )
         except (ClientError, BotoCoreError) as error:
-            raise _unavailable(error) from error
+            raise self._failure(error) from error
         item = answer.get("Item")
         if item is None:
             return None
@@ -110,8 +127,16 @@ class DynamoDBStore:
             self._bury(item)
             return None
         if self._keep_seconds is None and "keepSeconds" in item:
-            self._kept[workflow_id] = float(item["keepSeconds"]["N"])
+            self._note_kept(workflow_id, float(item["keepSeconds"]["N"]))
         return _record(item)
+
+    def _note_kept(self, workflow_id: str, seconds: float) -> None:
+        """Note what the next commit needs; most that are loaded are ended by others, or only looked at."""
+        with self._keeping:
+            self._kept.pop(workflow_id, None)
+            self._kept[workflow_id] = seconds
+            if len(self._kept) > _MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
 
     def commit(self, record: Record, expected_version: int) -> None:
         writer = secrets.token_hex(8)
@@ -159,6 +184,10 @@ class DynamoDBStore:
 
     def _put(self, record: Record, writer: str, condition: str, values: _Values) -> _Values | None:
         """Write the record if the condition holds, else return the item on which it failed."""
+        if len(record.workflow_id.encode()) > MAX_ID_BYTES:
+            raise StoreError(
+                f"a workflow's id may have {MAX_ID_BYTES:,} bytes in DynamoDB: choose a shorter one"
+            )
         item: _Item = {**_item(record), "writer": {"S": writer}}
         keep = self._keep_seconds if self._keep_seconds is not None else self._kept.get(record.workflow_id)
         gone: list[float] = [] if record.ends_at is None else [record.ends_at + END_SECONDS]
@@ -184,13 +213,27 @@ class DynamoDBStore:
             )
         except ClientError as error:
             if error.response["Error"]["Code"] != "ConditionalCheckFailedException":
-                raise _unavailable(error) from error
+                raise self._failure(error) from error
             return cast("_Values", error.response.get("Item", {}))
         except BotoCoreError as error:
-            raise _unavailable(error) from error
+            raise self._failure(error) from error
         if "openShard" not in item:
-            self._kept.pop(record.workflow_id, None)
+            with self._keeping:
+                self._kept.pop(record.workflow_id, None)
         return None
+
+    def _failure(self, error: ClientError | BotoCoreError) -> StoreUnavailable | StoreError:
+        """What a call's error says: that it may be tried again, or what is wrong."""
+        if isinstance(error, ClientError):
+            reason = error.response["Error"]["Code"]
+            wrong = _WRONG.get(reason)
+        else:
+            reason, wrong = type(error).__name__, None
+            if isinstance(error, NoCredentialsError | PartialCredentialsError | ParamValidationError):
+                wrong = str(error).partition("\n")[0]
+        if wrong is not None:
+            return StoreError(f"table {self._table!r} can't be used: {wrong} ({reason})")
+        return StoreUnavailable(f"DynamoDB did not do it ({reason})")
 
     def _bury(self, item: Mapping[str, AttributeValueTypeDef]) -> None:
         """What has expired and was not over leaves the index and loses its data, before DynamoDB deletes it.
@@ -228,7 +271,7 @@ class DynamoDBStore:
                 for item in page["Items"]:
                     yield float(item["dueAt"]["N"]), item["workflowId"]["S"]
         except (ClientError, BotoCoreError) as error:
-            raise _unavailable(error) from error
+            raise self._failure(error) from error
 
     def _get(self, workflow_ids: Iterable[str]) -> Iterator[Record]:
         keys: list[Mapping[str, AttributeValueTypeDef]] = [
@@ -241,7 +284,7 @@ class DynamoDBStore:
                     RequestItems={self._table: {"Keys": keys, "ConsistentRead": True}}
                 )
             except (ClientError, BotoCoreError) as error:
-                raise _unavailable(error) from error
+                raise self._failure(error) from error
             found = answer["Responses"].get(self._table, ())
             yield from (_record(item) for item in found if not _expired(item))
             left = answer["UnprocessedKeys"].get(self._table)
@@ -258,9 +301,7 @@ def _client() -> DynamoDBClient:
     try:
         client = botocore.session.get_session().create_client("dynamodb", config=CONFIG)
     except BotoCoreError as error:  # no region, or a profile that is not there
-        raise StoreUnavailable(
-            f"DynamoDB can't be asked: {error} (see AWS_DEFAULT_REGION, AWS_PROFILE)"
-        ) from error
+        raise StoreError(f"DynamoDB can't be asked: {error} (see AWS_DEFAULT_REGION, AWS_PROFILE)") from error
     return cast("DynamoDBClient", client)
 
 
@@ -269,11 +310,6 @@ def _slowest(config: Any) -> float:  # its options are no attributes to type che
     retries = config.retries or {}
     tries = retries.get("total_max_attempts", retries.get("max_attempts", 4) + 1)
     return float(tries * (config.connect_timeout + config.read_timeout))
-
-
-def _unavailable(error: ClientError | BotoCoreError) -> StoreUnavailable:
-    reason = error.response["Error"]["Code"] if isinstance(error, ClientError) else type(error).__name__
-    return StoreUnavailable(f"DynamoDB did not do it ({reason})")
 
 
 def _item(record: Record) -> _Item:
