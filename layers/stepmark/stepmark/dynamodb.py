@@ -59,7 +59,7 @@ MAX_BYTES = (
 MAX_ID_BYTES = 2048  # of a partition key
 # What is the same however often it is tried again, and what to look at.
 _WRONG = {
-    "ResourceNotFoundException": "there is no such table in this account and region, or it has no index `open`",
+    "ResourceNotFoundException": "there is no such table in this account and region, or no index `open`",
     "ValidationException": "it has not the key `workflowId` and the index `open` (`openShard`, `dueAt`)",
     "AccessDeniedException": "these credentials may not do that to it, or not use its key",
 }
