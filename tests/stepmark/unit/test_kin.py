@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from pydantic import BaseModel, Field, PlainSerializer, RootModel
-from stepmark import MemoryStore, On, Retry, Section, Status, Step, Wait, Workflow
+from stepmark import MemoryStore, On, Retry, Section, Snapshot, Status, Step, Wait, Workflow
 
 from tests.stepmark.support import engine_on
 
@@ -137,7 +137,7 @@ TIMES = [datetime(2026, 1, 1, tzinfo=zone) for zone in (UTC, timezone(timedelta(
 @pytest.mark.parametrize("value", TIMES)
 def test_a_time_of_an_offset_is_kept(value: datetime) -> None:
     cls = workflow(datetime, value)
-    snapshot = engine_on(MemoryStore(), cls).start(cls())
+    snapshot: Snapshot = engine_on(MemoryStore(), cls).start(cls())
     assert (snapshot.error, snapshot.state.x) == (None, value)
 
 
@@ -200,7 +200,7 @@ MODELS: list[tuple[Any, Any]] = [
 def test_it_is_kept_which_fields_of_a_model_were_set(annotation: Any, value: Any) -> None:
     store = MemoryStore()
     cls = workflow(annotation, value)
-    snapshot = engine_on(store, cls).start(cls(), "w")
+    snapshot: Snapshot = engine_on(store, cls).start(cls(), "w")
     assert snapshot.error is None
     again = engine_on(store, cls).get("w")
     for state in (snapshot.state, again.state):

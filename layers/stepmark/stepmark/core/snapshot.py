@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic
+
+from typing_extensions import TypeVar  # noqa: UP035 - defaults of type parameters came with Python 3.13
 
 from stepmark.core.positions import positions_of
 from stepmark.core.record import Progress
@@ -39,8 +41,11 @@ class ThreadSnapshot:
     frames: tuple[str, ...] = ()
 
 
+State = TypeVar("State", default=Any)
+
+
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Generic[State]):
     """A workflow at one moment.
 
     state: the state object (a copy); the stored dict when the class no longer accepts it, None when it is no
@@ -52,7 +57,7 @@ class Snapshot:
     workflow_id: str
     workflow: str
     status: Status
-    state: Any
+    state: State
     waiting_for: list[str]
     threads: dict[str, ThreadSnapshot]
     result: Any

@@ -13,6 +13,8 @@ from stepmark.definition.retry import Retry
 from stepmark.definition.workflow import EventSource
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from stepmark.definition.workflow import Workflow
 
 
@@ -57,7 +59,7 @@ class Handler(EventSource, ABC, Generic[Payload, SetupData]):
 
     retry: Retry | None = None
 
-    def setup(self, request: Request[SetupData]) -> Any:  # noqa: ARG002 - for subclasses
+    def setup(self, request: Request[SetupData]) -> SetupData | Awaitable[SetupData] | None:  # noqa: ARG002
         """Announce the event; what it returns (anything JSON can hold) comes back in request.setup_data."""
         return None
 

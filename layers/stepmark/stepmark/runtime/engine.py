@@ -202,9 +202,9 @@ class Engine(_Sessions):
 
     # -- what a program calls -------------------------------------------------------------------------
 
-    def start(
-        self, workflow: Workflow, workflow_id: str | None = None, *, ends_at: float | None = None
-    ) -> Snapshot:
+    def start[W: Workflow](
+        self, workflow: W, workflow_id: str | None = None, *, ends_at: float | None = None
+    ) -> Snapshot[W]:
         """Start a workflow and run it until it is blocked.
 
             snapshot = engine.start(Approval(user="ada"), workflow_id="request-7")
