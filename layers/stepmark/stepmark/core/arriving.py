@@ -1,4 +1,4 @@
-"""What is called what where a thread arrives: places by their aliases, new threads, the same event again."""
+"""What a thread meets where it arrives: places by their aliases, names for new threads, the times of timers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 from stepmark.core.tree import STOPS
 from stepmark.definition.statements import Wait
-from stepmark.errors import DefinitionError
+from stepmark.errors import DefinitionError, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from stepmark.core.record import Progress
     from stepmark.core.tree import Node, Started, Tree
+    from stepmark.definition.handlers import Timeout
 
 
 def resolve_aliases(progress: Progress, tree: Tree) -> None:
@@ -53,3 +54,12 @@ def same_event(node: Node, on: Node) -> Node:
     raise DefinitionError(
         f"on the state that it left, the definition has no event {on.name!r} at {node.name!r}"
     )
+
+
+def fire_at(timeout: Timeout, on: Node, now: float) -> float:
+    """When a timer fires whose Wait is reached now; a function of the user's may tell."""
+    try:
+        return timeout.fire_at(now)
+    except Exception as error:
+        brief = f"the time of event {on.name!r} can't be told: {type(error).__name__}"
+        raise DefinitionError(f"{brief}: {text_of(error)}", brief=brief) from error

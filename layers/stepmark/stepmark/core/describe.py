@@ -91,7 +91,10 @@ def _details(statement: Any) -> dict[str, Any]:
         return details
     if isinstance(statement, On):
         if isinstance(statement.handler, Timeout):
-            return {"timeoutSeconds": statement.handler.seconds}
+            at = statement.handler.at
+            if at is None:
+                return {"timeoutSeconds": statement.handler.seconds}
+            return {"timeoutAt": _name(at) if callable(at) else at.isoformat()}
         handler = statement.handler
         name = type(handler).__name__ if isinstance(handler, Handler) else _name(handler)
         return {"handler": name, "payload": payload_schema(handler)}

@@ -146,7 +146,12 @@ class _Chart:
 
     def _event(self, on: Node) -> str:
         handler = self._tree[on].handler
-        return f"{on.name} ({handler.seconds:g} s)" if isinstance(handler, Timeout) else on.name
+        if not isinstance(handler, Timeout):
+            return on.name
+        if handler.at is None:
+            return f"{on.name} ({handler.seconds:g} s)"
+        at = getattr(handler.at, "__name__", "a time") if callable(handler.at) else handler.at.isoformat()
+        return f"{on.name} (at {at})"
 
 
 def _escaped(label: str) -> str:

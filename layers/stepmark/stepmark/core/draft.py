@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from stepmark.core.arriving import resolve_aliases, same_event, thread_key
+from stepmark.core.arriving import fire_at, resolve_aliases, same_event, thread_key
 from stepmark.core.delivery import refusal_as_stored, refusal_at_rest
 from stepmark.core.failures import branch_for, failures_around
 from stepmark.core.planning import failed_teardowns, given_up
@@ -216,7 +216,7 @@ class Draft:
         """Note one event that a thread has to wait for."""
         handler = self.tree[on].handler
         if isinstance(handler, Timeout):
-            thread.awaited[on.name] = Awaited(fire_at=now + handler.seconds)
+            thread.awaited[on.name] = Awaited(fire_at=fire_at(handler, on, now))
         elif isinstance(handler, Observation):
             thread.awaited[on.name] = Awaited()
         elif isinstance(handler, Handler):

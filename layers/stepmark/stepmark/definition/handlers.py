@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from datetime import datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -13,7 +14,7 @@ from stepmark.definition.retry import Retry
 from stepmark.definition.workflow import EventSource
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from stepmark.definition.workflow import Workflow
 
@@ -115,12 +116,45 @@ class Observation(Handler[Payload, None], Generic[Payload]):
 class Timeout(EventSource):
     """A durable timer as an event of a Wait; its fire time is fixed when the Wait is reached.
 
-    On("too late", Timeout(minutes=10), Finish("timed out"))
+        On("too late", Timeout(minutes=10), Finish("timed out"))
+        On("too late", Timeout(at=self.deadline), Finish("timed out"))
+
+    at, in place of a length: a datetime with its time zone, or a function without parameters that returns
+    one when the Wait is reached. A time that has passed fires at once. Raises ValueError or TypeError for
+    what makes no sense; a function that raises, or returns something else, parks.
     """
 
-    __slots__ = ("seconds",)
+    __slots__ = ("at", "seconds")
 
-    def __init__(self, *, seconds: float = 0, minutes: float = 0, hours: float = 0, days: float = 0) -> None:
+    def __init__(
+        self,
+        *,
+        seconds: float = 0,
+        minutes: float = 0,
+        hours: float = 0,
+        days: float = 0,
+        at: datetime | Callable[[], datetime] | None = None,
+    ) -> None:
+        self.at = at
         self.seconds = seconds + 60 * minutes + 3600 * hours + 86400 * days
         if not 0 <= self.seconds < float("inf"):
             raise ValueError("Timeout: give a length of time that is not negative")
+        if at is not None and self.seconds:
+            raise ValueError("Timeout: give a length of time or at=..., not both")
+        if at is not None and not callable(at):
+            timestamp_of(at)
+
+    def fire_at(self, now: float) -> float:
+        """When it fires if the Wait is reached now, in seconds since the epoch."""
+        if self.at is None:
+            return now + self.seconds
+        return timestamp_of(self.at() if callable(self.at) else self.at)
+
+
+def timestamp_of(moment: object) -> float:
+    """A datetime in seconds since the epoch; TypeError or ValueError when that can't be told."""
+    if not isinstance(moment, datetime):
+        raise TypeError(f"Timeout(at=...) takes a datetime, or a function that returns one, not {moment!r}")
+    if moment.utcoffset() is None:
+        raise ValueError("Timeout(at=...) needs a time zone: datetime(..., tzinfo=UTC), or ZoneInfo")
+    return moment.timestamp()
