@@ -1,4 +1,4 @@
-"""What a thread meets where it arrives: places by their aliases, names for new threads, the times of timers."""
+"""What a thread meets where it arrives: places by aliases, names for new threads, the times of timers."""
 
 from __future__ import annotations
 
