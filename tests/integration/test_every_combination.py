@@ -169,7 +169,8 @@ def test_all_combinations_through_the_state_machine(alpha: str, noted: dict[tupl
             raise SourceUnavailable(f"{source} as noted")
         return {"outcome": outcome, "identity": identity_of(source, number)}
 
-    with deployed() as cloud:
+    # The lookups answer at once; on a busy machine, to start as many executions may take the ten seconds.
+    with deployed({"LookupDeadlineSeconds": "60"}) as cloud:
         cloud.lookups.update({source: partial(answer, source) for source in SOURCES})
         run_all(cloud, callers)
 
