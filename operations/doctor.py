@@ -29,7 +29,7 @@ import httpx
 from botocore.exceptions import BotoCoreError, ClientError
 
 from conversation import client_certificate
-from conversation.credentials import TLS_FIELDS
+from conversation.credentials import tls_settings
 from operations.api_address import reachable
 from operations.sam_config import NotConfigured, deployment_of
 
@@ -255,9 +255,9 @@ def _holds(document: Any, fields: list[str]) -> bool:
     )
 
 
-def _certificate(company: str, document: dict[str, object]) -> Iterator[Finding]:
+def _certificate(owner: str, document: dict[str, object]) -> Iterator[Finding]:
     """The client certificate and the authority in a secret, where there are any."""
-    settings = {name: document[name] for name in TLS_FIELDS if document.get(name)}
+    settings = tls_settings(document)
     if not settings:
         return
     todo = "docs/operations.md, a company that wants a certificate"
@@ -267,13 +267,13 @@ def _certificate(company: str, document: dict[str, object]) -> Iterator[Finding]
             return
         _, end = client_certificate.validity(settings)
     except client_certificate.Unusable as error:
-        yield wrong(f"{company}'s secret can't be used: {error}", todo)
+        yield wrong(f"{owner}'s secret can't be used: {error}", todo)
         return
     days = (end - datetime.now(UTC)).days
     if days < RENEW_DAYS:
-        yield wrong(f"{company}'s client certificate is valid for {days} more days", todo)
+        yield wrong(f"{owner}'s client certificate is valid for {days} more days", todo)
     else:
-        yield good(f"{company}'s client certificate is valid until {end:%d %B %Y}")
+        yield good(f"{owner}'s client certificate is valid until {end:%d %B %Y}")
 
 
 def companies(stack: Patient) -> Iterator[Finding]:

@@ -1,8 +1,8 @@
-"""The certificate that a company wants from whoever asks it (mutual TLS), from the company's secret.
+"""The certificate that a company or the CRM wants from whoever asks it (mutual TLS), from its secret.
 
     {"apiKey": "…", "clientCertificate": "-----BEGIN CERTIFICATE-----…", "clientKey": "-----BEGIN PRIVATE…"}
 
-Imported by those lookups alone whose secret has one of these fields.
+Imported only where a secret has one of these fields.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Unusable(Exception):
 
 
 def context_of(fields: Mapping[str, object]) -> ssl.SSLContext:
-    """Make the TLS settings of connections to a company; the same ones for the same fields.
+    """Make the TLS settings of connections to a company or the CRM; the same ones for the same fields.
 
         context_of({"clientCertificate": "-----BEGIN CERTIFICATE-----…", "clientKey": "…"})
 

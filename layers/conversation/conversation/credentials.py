@@ -22,7 +22,7 @@ from conversation.observability import logger
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
 CURRENT: Final = "AWSCURRENT"
 PREVIOUS: Final = "AWSPREVIOUS"
@@ -41,7 +41,7 @@ _PASSING = frozenset({
 
 
 # Fields beside the owner's own; `client_certificate.py` knows what they mean.
-TLS_FIELDS = ("clientCertificate", "clientKey", "caCertificate")
+_TLS_FIELDS = ("clientCertificate", "clientKey", "caCertificate")
 
 
 class Credentials[Secret: NamedTuple](NamedTuple):
@@ -218,8 +218,7 @@ def _understand[Secret: NamedTuple](owner: str, text: str, secret_type: type[Sec
     if secret is None:
         fields = ", ".join(secret_type._fields)
         raise SecretUnavailable(f"fill the secret of {owner} with a JSON object of {fields}")
-    document = json.loads(text)
-    settings = {name: document[name] for name in TLS_FIELDS if document.get(name)}
+    settings = tls_settings(json.loads(text))
     if not settings:
         return Credentials(secret)
     from conversation import client_certificate  # noqa: PLC0415 - for those that want one
@@ -228,6 +227,11 @@ def _understand[Secret: NamedTuple](owner: str, text: str, secret_type: type[Sec
         return Credentials(secret, client_certificate.context_of(settings))
     except client_certificate.Unusable as error:
         raise SecretUnavailable(f"{owner} was not asked: fill its secret again, {error}") from None
+
+
+def tls_settings(document: Mapping[str, object]) -> dict[str, object]:
+    """The fields of a secret that say which certificate to show, and whom to trust; mostly none."""
+    return {name: document[name] for name in _TLS_FIELDS if document.get(name)}
 
 
 def parse[Secret: NamedTuple](text: str, secret_type: type[Secret]) -> Secret | None:
