@@ -326,7 +326,7 @@ def test_an_id_that_no_key_can_hold_is_told_and_belongs_to_no_workflow(store: Dy
     assert engine.start(Hoarder(), workflow_id=longest).created
     with pytest.raises(StoreError, match=r"2,048 bytes in DynamoDB: choose a shorter one$"):
         engine.start(Hoarder(), workflow_id=longest + "x")
-    for workflow_id in ("", longest + "x"):
+    for workflow_id in ("", longest + "x", "\ud800"):
         with pytest.raises(WorkflowNotFound):
             engine.get(workflow_id)
 

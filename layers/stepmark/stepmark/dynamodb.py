@@ -34,6 +34,7 @@ from botocore.exceptions import (
 )
 
 from stepmark.core.record import Record, Status, status_of
+from stepmark.definition.workflow import is_text
 from stepmark.errors import RecordTooLarge, StoreError, StoreUnavailable, VersionConflict
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class DynamoDBStore:
         return there is None or there.get("writer") == {"S": writer}
 
     def load(self, workflow_id: str) -> Record | None:
-        if not 0 < len(workflow_id.encode()) <= MAX_ID_BYTES:
+        if not _is_key(workflow_id):
             return None  # there can be none
         try:
             answer = self._client.get_item(
@@ -184,7 +185,7 @@ class DynamoDBStore:
 
     def _put(self, record: Record, writer: str, condition: str, values: _Values) -> _Values | None:
         """Write the record if the condition holds, else return the item on which it failed."""
-        if len(record.workflow_id.encode()) > MAX_ID_BYTES:
+        if not _is_key(record.workflow_id):
             raise StoreError(
                 f"a workflow's id may have {MAX_ID_BYTES:,} bytes in DynamoDB: choose a shorter one"
             )
@@ -331,6 +332,11 @@ def _item(record: Record) -> _Item:
     if record.ends_at is not None:
         item["endsAt"] = _number(record.ends_at)
     return item
+
+
+def _is_key(workflow_id: str) -> bool:
+    """Whether a partition key can hold that id."""
+    return is_text(workflow_id) and 0 < len(workflow_id.encode()) <= MAX_ID_BYTES
 
 
 def _number(value: float) -> dict[str, str]:
