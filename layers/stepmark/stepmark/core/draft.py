@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import ChainMap
 from typing import TYPE_CHECKING, Any
 
-from pydantic_core import from_json
-
 from stepmark.core.arriving import fire_at, resolve_aliases, same_event, thread_key
 from stepmark.core.delivery import refusal_as_stored, refusal_at_rest
 from stepmark.core.failures import branch_for, failures_around
@@ -279,9 +277,9 @@ class Draft:
         """The end of the workflow's life has come: what could not be torn down for long is given up."""
         if self.progress.ended is None:
             self.close(Status.CANCELLED, None)
-        self.give_up(given_up(self.progress, now, broken=self._tree is None))
+        self.drop_teardowns(given_up(self.progress, now, broken=self._tree is None))
 
-    def give_up(self, lost: Collection[Teardown]) -> None:
+    def drop_teardowns(self, lost: Collection[Teardown]) -> None:
         """That is not to be torn down any more."""
         self.progress.teardowns = [each for each in self.progress.teardowns if each not in lost]
 
@@ -346,10 +344,9 @@ def refuse_change(draft: Draft) -> None:
     codec, now = draft.codec, draft.codec.dump(draft.state)
     if draft.stored is None or now == draft.stored.fields:
         return
-    # what is stored may lack new fields, and sets have no order: what counts is what it is read as
-    stored = from_json(draft.text)
+    # sets have no order: what counts is what the stored state is read as
     field = codec.changed(codec.dump(codec.load(draft.text)), now)
-    if field is not None and field in stored:
+    if field is not None:
         what = "definition(), or a condition in it, has changed"
         raise DefinitionError(
             f"{what} field {field!r}, which only steps and handlers may: compute it in a step"
@@ -367,7 +364,7 @@ def cancel(draft: Draft, now: float, *, over: bool) -> None:
     elif progress.ended is None:
         draft.close(Status.CANCELLED, None)
     else:
-        draft.give_up(failed_teardowns(progress, broken=draft.tree_if_any is None))
+        draft.drop_teardowns(failed_teardowns(progress, broken=draft.tree_if_any is None))
         if not progress.teardowns:
             progress.error = progress.brief = None
 

@@ -142,16 +142,16 @@ class Timeout(EventSource):
         if at is not None and self.seconds:
             raise ValueError("Timeout: give a length of time or at=..., not both")
         if at is not None and not callable(at):
-            timestamp_of(at)
+            _timestamp_of(at)
 
     def fire_at(self, now: float) -> float:
         """When it fires if the Wait is reached now, in seconds since the epoch."""
         if self.at is None:
             return now + self.seconds
-        return timestamp_of(self.at() if callable(self.at) else self.at)
+        return _timestamp_of(self.at() if callable(self.at) else self.at)
 
 
-def timestamp_of(moment: object) -> float:
+def _timestamp_of(moment: object) -> float:
     """A datetime in seconds since the epoch; TypeError or ValueError when that can't be told."""
     if not isinstance(moment, datetime):
         raise TypeError(f"Timeout(at=...) takes a datetime, or a function that returns one, not {moment!r}")
